@@ -1,0 +1,24 @@
+"""Agents: a world model's belief, and a behaviour that acts on it."""
+
+from agents.agent import Agent, AgentConfig
+from agents.evaluation import Evaluation, evaluate
+from agents.execution import Execution, ExecutionConfig
+from agents.recipes import RECIPES, Recipe, make, recipe
+from agents.run import RunConfig, train
+from agents.trainer import TrainerConfig
+
+__all__ = [
+    "RECIPES",
+    "Agent",
+    "AgentConfig",
+    "Evaluation",
+    "Execution",
+    "ExecutionConfig",
+    "Recipe",
+    "RunConfig",
+    "TrainerConfig",
+    "evaluate",
+    "make",
+    "recipe",
+    "train",
+]

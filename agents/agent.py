@@ -1,0 +1,98 @@
+"""An agent: a belief about the world, kept by a world model, and a behaviour that acts on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from agents.behaviours import BehaviourConfig, Memory, TemporalDifferenceConfig, behaviours
+from worldmodel.data import Spec, Steps
+from worldmodel.dynamics import State
+from worldmodel.model import WorldModel, WorldModelConfig
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    model: WorldModelConfig = WorldModelConfig()
+    behaviour: BehaviourConfig = TemporalDifferenceConfig()
+
+
+class ActingState(NamedTuple):
+    """What an agent carries from one decision to the next, for N environments."""
+
+    latent: State
+    action: Tensor
+    """[N, A], the last action."""
+    memory: Memory
+
+
+class Losses(NamedTuple):
+    total: Tensor
+    """The scalar that is minimised."""
+    terms: dict[str, Tensor]
+    """Its parts, scalars without gradient."""
+    metrics: dict[str, Tensor]
+    """Scalars to look at, without gradient."""
+    pending: dict[str, Tensor]
+    """What ``after_update`` writes once the optimiser has stepped."""
+
+
+class Agent(nn.Module):
+    """World model and behaviour. ``forward(steps)`` is the whole training loss, ``act`` one decision.
+
+    Args:
+        spec: what the task shows and accepts.
+        episode_length: the task's time limit in decisions, None if it has none.
+    """
+
+    def __init__(self, config: AgentConfig, spec: Spec, episode_length: int | None = None) -> None:
+        super().__init__()
+        self.config, self.spec, self.episode_length = config, spec, episode_length
+        self.model = WorldModel(config.model, spec)
+        self.behaviour = behaviours.make(
+            config.behaviour, spec=spec, feature_dim=self.model.feature_dim, episode_length=episode_length
+        )
+
+    def forward(self, steps: Steps) -> Losses:
+        """steps [B, T] → losses. Mutates no buffer."""
+        scene = self.model.scene(steps)
+        world, behaviour = self.model(scene), self.behaviour(self.model, scene)
+        terms = world.losses | behaviour.losses
+        total = torch.stack([term.float() for term in terms.values()]).sum()
+        pending = {f"model.{name}": value for name, value in world.pending.items()}
+        pending |= {f"behaviour.{name}": value for name, value in behaviour.pending.items()}
+        terms = {name: term.detach() for name, term in terms.items()}
+        return Losses(total, terms, world.metrics | behaviour.metrics, pending)
+
+    @torch.no_grad()
+    def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
+        """Write what ``forward`` left pending; ``progress`` runs from 0 to 1 over the training."""
+
+        def own(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): value for name, value in pending.items() if name.startswith(prefix)}
+
+        self.model.after_update(own("model."), progress)
+        self.behaviour.after_update(own("behaviour."))
+
+    def initial(self, batch_size: int) -> ActingState:
+        """The acting state of N environments before their first observation."""
+        memory = self.behaviour.initial(batch_size)
+        action = torch.zeros(batch_size, self.spec.action.dim, device=memory[0].device if memory else None)
+        return ActingState(self.model.dynamics.initial(batch_size), action, memory)
+
+    @torch.no_grad()
+    def act(
+        self, observation: dict[str, Tensor], is_first: Tensor, state: ActingState, *, explore: bool
+    ) -> tuple[Tensor, ActingState]:
+        """observation [N, ...], is_first [N] → action [N, A] and the state for the next decision."""
+        latent = self.model.believe(state.latent, state.action, observation, is_first)
+        fresh = self.behaviour.initial(is_first.shape[0])
+        memory = tuple(
+            torch.where(is_first.view(-1, *[1] * (old.ndim - 1)), new, old)
+            for new, old in zip(fresh, state.memory, strict=True)
+        )
+        action, memory = self.behaviour.act(self.model, latent, memory, explore=explore)
+        return action, ActingState(latent, action, memory)

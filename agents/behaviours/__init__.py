@@ -1,0 +1,17 @@
+"""How an agent acts on latent states, and what it learns from."""
+
+from agents.behaviours.base import Behaviour, BehaviourConfig, Memory, behaviours
+from agents.behaviours.planning import MPPIConfig, Plan, mppi
+from agents.behaviours.temporal_difference import TemporalDifferenceConfig, TemporalDifferencePlanning
+
+__all__ = [
+    "Behaviour",
+    "BehaviourConfig",
+    "MPPIConfig",
+    "Memory",
+    "Plan",
+    "TemporalDifferenceConfig",
+    "TemporalDifferencePlanning",
+    "behaviours",
+    "mppi",
+]

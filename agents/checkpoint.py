@@ -1,0 +1,165 @@
+"""Everything needed to go on exactly where a run stopped.
+
+A run's folder holds ``checkpoints/<env steps>/``, of which the last two are kept, and ``replay/<n>.safetensors``: the
+steps that joined the replay between two checkpoints, each written once. A checkpoint names the chunks that it needs and
+their checksums, so what was collected after it is not in it. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+from torch import Tensor
+
+from agents.agent import Agent, AgentConfig
+from worldmodel.data import Replay, Spec
+from worldmodel.loading import CHECKPOINTS, MODEL, WEIGHTS, find_checkpoint, write_model
+from worldmodel.registry import config_from_dict, config_to_dict
+from worldmodel.snapshots import DamagedError, checksum, read_json, read_tensors, settle, verify, write_json, write_tensors, writing
+
+log = logging.getLogger("worldmodel")
+
+KEPT = 2
+REPLAY = "replay"
+
+
+@dataclass
+class Contents:
+    """What a checkpoint holds besides the agent's weights and the replay's rows."""
+
+    optimiser: dict[str, Tensor]
+    tensors: dict[str, Tensor]
+    """Random states, acting state, the environments' running episodes."""
+    values: dict[str, Any]
+    """Counters and other JSON."""
+
+
+@dataclass
+class Checkpoints:
+    """Writes and reads the checkpoints of one run."""
+
+    logdir: Path
+    _chunks: list[dict[str, Any]] = field(default_factory=list)
+    _counts: list[int] = field(default_factory=list)
+
+    @property
+    def directory(self) -> Path:
+        return self.logdir / CHECKPOINTS
+
+    def save(self, step: int, agent: Agent, replay: Replay, contents: Contents) -> Path:
+        """Write the checkpoint of ``step`` and drop those that are no longer kept."""
+        self._append_chunk(replay)
+        folder = self.directory / f"{step:012d}"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with writing(folder) as beside:
+            write_model(agent.model, beside)
+            description = {"config": config_to_dict(agent.config), "episode_length": agent.episode_length}
+            write_json(beside / "agent.json", description)
+            write_tensors(beside / "behaviour.safetensors", agent.behaviour.state_dict())
+            write_tensors(beside / "optimiser.safetensors", contents.optimiser)
+            write_tensors(beside / "training.safetensors", contents.tensors)
+            write_tensors(beside / "replay.safetensors", replay.state_dict())
+            write_json(beside / "training.json", contents.values | {"step": step, "chunks": self._chunks})
+        self._drop_old(step)
+        return folder
+
+    def load(self, agent: Agent, replay: Replay) -> Contents | None:
+        """Restore agent and replay from the newest checkpoint that is whole, its chunks included; None if there is none.
+
+        A damaged one is reported and passed over.
+        """
+        folders = self._folders()
+        for folder in reversed(folders):
+            try:
+                verify(folder)
+                values = read_json(folder / "training.json")
+                for chunk in values["chunks"]:
+                    self._verify_chunk(chunk)
+            except DamagedError as error:
+                log.warning("Passed over a checkpoint: %s", error)
+                continue
+            return self._restore(folder, values, agent, replay)
+        if folders:
+            raise DamagedError(f"No checkpoint of {self.directory} is undamaged: start anew with another --logdir.")
+        return None
+
+    def _restore(self, folder: Path, values: dict[str, Any], agent: Agent, replay: Replay) -> Contents:
+        agent.model.load_state_dict(read_tensors(folder / "model.safetensors"))
+        agent.behaviour.load_state_dict(read_tensors(folder / "behaviour.safetensors"))
+        for chunk in values["chunks"]:
+            replay.load_rows(read_tensors(self.logdir / REPLAY / chunk["file"]))
+        replay.load_state_dict(read_tensors(folder / "replay.safetensors"))
+        self._chunks, self._counts = values["chunks"], replay.steps_added
+        return Contents(read_tensors(folder / "optimiser.safetensors"), read_tensors(folder / "training.safetensors"), values)
+
+    def _append_chunk(self, replay: Replay) -> None:
+        counts = replay.steps_added
+        before = self._counts or [0] * len(counts)
+        if counts == before:
+            return
+        directory = self.logdir / REPLAY
+        directory.mkdir(parents=True, exist_ok=True)
+        name = f"{sum(counts):012d}.safetensors"
+        beside = directory / f".{name}"
+        write_tensors(beside, replay.rows_since(before))
+        settle(beside, directory / name)
+        held_from = [added - replay.capacity // replay.num_envs for added in counts]
+        self._chunks = [c for c in self._chunks if any(e > h for e, h in zip(c["until"], held_from, strict=True))]
+        self._chunks.append({"file": name, "until": counts, "sha256": checksum(directory / name)})
+        self._counts = counts
+
+    def _folders(self) -> list[Path]:
+        return sorted(path for path in self.directory.glob("*") if path.is_dir() and path.name.isdigit())
+
+    def _verify_chunk(self, chunk: dict[str, Any]) -> None:
+        path = self.logdir / REPLAY / chunk["file"]
+        if not path.is_file():
+            raise DamagedError(f"{path} is missing.")
+        if checksum(path) != chunk["sha256"]:
+            raise DamagedError(f"{path} is damaged: its checksum is not the one that was written.")
+
+    def _drop_old(self, step: int) -> None:
+        folders = self._folders()
+        # Later ones were damaged and passed over: they belong to a future that is now lived anew.
+        for folder in [folder for folder in folders if int(folder.name) > step]:
+            shutil.rmtree(folder)
+            folders.remove(folder)
+        for folder in folders[:-KEPT]:
+            shutil.rmtree(folder)
+        needed = {c["file"] for folder in folders[-KEPT:] for c in _chunks_of(folder)}
+        for path in (self.logdir / REPLAY).glob("*.safetensors"):
+            if path.name not in needed:
+                path.unlink()
+        for path in [*self.directory.glob(".*"), *(self.logdir / REPLAY).glob(".*.safetensors")]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def load_agent(logdir: Path, tasks: gymnasium.vector.VectorEnv) -> Agent:
+    """The agent of a run's newest undamaged checkpoint, to act in ``tasks``, which must have the spaces it was trained on.
+
+    Raises:
+        ValueError: other spaces, naming what differs.
+        FileNotFoundError: no checkpoint there.
+    """
+    folder = find_checkpoint(logdir)
+    model, description = read_json(folder / MODEL), read_json(folder / "agent.json")
+    spec = Spec.from_dict(model["spec"])
+    differences = spec.differences(Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space))
+    if differences:
+        raise ValueError(f"The agent of {logdir} was trained on other spaces: {' '.join(differences)}")
+    agent = Agent(config_from_dict(AgentConfig, description["config"]), spec, description["episode_length"])
+    agent.model.load_state_dict(read_tensors(folder / WEIGHTS))
+    agent.behaviour.load_state_dict(read_tensors(folder / "behaviour.safetensors"))
+    return agent.eval()
+
+
+def _chunks_of(folder: Path) -> list[dict[str, Any]]:
+    try:
+        return read_json(folder / "training.json")["chunks"]
+    except (OSError, ValueError):
+        return []

@@ -1,0 +1,82 @@
+"""How good is an agent: whole episodes on environments of their own, without exploration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import gymnasium
+import numpy as np
+import torch
+
+from agents.actor import Actor
+from agents.agent import Agent
+from agents.execution import Execution
+from worldmodel.data import StepStream
+
+
+@dataclass
+class Evaluation:
+    returns: list[float]
+    """Undiscounted return of each episode."""
+    lengths: list[int]
+    """Decisions of each episode."""
+    frames: list[np.ndarray] = field(default_factory=list)
+    """Pictures [H, W, 3] of the first environment, where they were asked for."""
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.returns))
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean; 0 for a single episode."""
+        return float(np.std(self.returns, ddof=1) / math.sqrt(len(self.returns))) if len(self.returns) > 1 else 0.0
+
+
+def evaluate(
+    agent: Agent,
+    tasks: gymnasium.vector.VectorEnv,
+    execution: Execution,
+    *,
+    episodes: int = 10,
+    seed: int = 0,
+    film: bool = False,
+    on_step: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Run ``episodes`` whole episodes, as many to each environment, so that short ones are not counted more often.
+
+    The run's own random numbers are left as they were: evaluating more or less often changes no training.
+
+    Args:
+        tasks: environments that nobody else uses; their number divides ``episodes``.
+        film: collect the pictures that the first environment renders.
+        on_step: called after each step of the environments (to keep a display alive, or to raise and so to stop).
+    """
+    count = tasks.num_envs
+    if episodes % count:
+        raise ValueError(f"{episodes} episodes cannot be shared evenly by {count} environments: give a multiple of {count}.")
+    result = Evaluation([], [])
+    devices = [execution.device] if execution.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        stream, actor = StepStream(tasks), Actor(agent, execution, count, explore=False)
+        arrival = stream.reset(seed=seed)
+        returns, lengths = np.zeros(count), np.zeros(count, dtype=int)
+        left = np.full(count, episodes // count)
+        while left.any():
+            if film and left[0]:
+                result.frames.append(np.asarray(tasks.render()[0]))
+            arrival = stream.step(actor.act(arrival.current))
+            on_step()
+            reward, last = (tensor.numpy() for tensor in arrival.outcome())
+            executed = arrival.executed.numpy()
+            returns += reward * executed
+            lengths += executed
+            for index in np.flatnonzero(last & (left > 0)):
+                result.returns.append(float(returns[index]))
+                result.lengths.append(int(lengths[index]))
+                left[index] -= 1
+            returns[last], lengths[last] = 0.0, 0
+    return result

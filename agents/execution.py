@@ -1,0 +1,114 @@
+"""Where and how arithmetic runs: device, precision, compilation."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import torch
+
+Function = TypeVar("Function", bound=Callable)
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, …: auto takes a GPU where there is one."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products; all else is float32. auto: bfloat16 where the device is fast at it."""
+    compile: Literal["auto", "yes", "no"] = "auto"
+    """torch.compile of the update and of planning; on a GPU with CUDA graphs. auto: wherever it works here."""
+
+
+class Execution:
+    """A resolved ``ExecutionConfig``.
+
+    Raises:
+        ValueError: a device that this machine lacks, or compilation without a C++ compiler.
+    """
+
+    def __init__(self, config: ExecutionConfig) -> None:
+        self.device = _device(config.device)
+        self.dtype = _dtype(config.precision, self.device)
+        self._compiled: dict[Callable, Callable] = {}
+        self.compiles = config.compile != "no"
+        obstacle = None if self.device.type == "cuda" or not self.compiles else obstacle_to_compiling()
+        if obstacle and config.compile == "yes":
+            raise ValueError(f"compile='yes' cannot be had on this CPU, {obstacle}: install it, or give compile='no'.")
+        self.compiles = self.compiles and obstacle is None
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """Matrix products in this precision."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
+
+    def compile(self, function: Function) -> Function:
+        """``function`` compiled as one graph (captured as CUDA graphs on a GPU), once; or as it is."""
+        if not self.compiles or function in self._compiled.values():
+            return function
+        if function not in self._compiled:
+            mode = "reduce-overhead" if self.device.type == "cuda" else "default"
+            self._compiled[function] = torch.compile(function, fullgraph=True, mode=mode)
+        return self._compiled[function]
+
+    @property
+    def captures(self) -> bool:
+        """Whether compiled functions run as CUDA graphs."""
+        return self.compiles and self.device.type == "cuda"
+
+    def mark_step(self) -> None:
+        """Say that outputs of earlier calls of compiled functions are no longer needed (CUDA graphs reuse their memory)."""
+        if self.captures:
+            torch.compiler.cudagraph_mark_step_begin()
+
+    def describe(self) -> str:
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+        return f"{name}, {str(self.dtype).removeprefix('torch.')}{', compiled' if self.compiles else ''}"
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"There is no device {name!r}: give auto, cpu, cuda or cuda:N.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"Device {name!r} is not supported: give auto, cpu, cuda or cuda:N.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"Device {name!r} was asked for, but PyTorch sees {torch.cuda.device_count()} GPUs here: give auto or cpu.")
+    return device
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise ValueError(f"Precision {precision!r} is not supported: give auto, float32 or bfloat16.")
+    if precision != "auto":
+        return getattr(torch, precision)
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_is_fast_at_bfloat16()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def obstacle_to_compiling() -> str | None:
+    """What torch.compile lacks on this CPU, or None."""
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        return "it needs a C++ compiler (apt install g++)"
+    if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
+        return "it needs Python's headers (apt install python3-dev)"
+    return None
+
+
+def cpu_is_fast_at_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in hardware (AMX or AVX512-BF16); others are slower than in float32."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            flags = next((line.split() for line in file if line.startswith("flags")), [])
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags

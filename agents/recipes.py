@@ -1,0 +1,160 @@
+"""The published systems, each as a named configuration, and ``make``, which builds an agent from one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import gymnasium
+from tyro.conf import Positional, arg
+
+from agents.agent import Agent, AgentConfig
+from agents.behaviours import TemporalDifferenceConfig
+from agents.learner import OptimiserConfig, ParameterGroupConfig
+from worldmodel.data import Spec
+from worldmodel.dynamics import SimNormDynamicsConfig
+from worldmodel.encoders import VectorEncoderConfig
+from worldmodel.heads import ContinuationHeadConfig, RewardHeadConfig
+from worldmodel.model import WorldModelConfig
+from worldmodel.registry import check_fields, unknown_name
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An agent, how it is optimised, and how it learns beside acting."""
+
+    name: Annotated[str, Positional, arg(name="recipe")] = "tdmpc2"
+    """A published recipe's name: tdmpc2."""
+    size: str = "5m"
+    """The published size: 1m, 5m, 19m, 48m or 317m for tdmpc2."""
+    agent: Annotated[AgentConfig, arg(name="")] = AgentConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    batch_size: int = 256
+    """B, sequences in a batch."""
+    batch_length: int = 4
+    """T, steps in a sequence: the horizon and the step it starts from."""
+    across_episodes: bool = False
+    """Whether a sequence may run over the end of an episode into the next."""
+    train_ratio: float = 1024.0
+    """Replayed steps per decision of an environment; B · T makes one update a decision."""
+    random_decisions: int | None = None
+    """Decisions taken at random first, after which as many are caught up with in updates. None: max(1000, 5 episodes)."""
+    replay_capacity: int = 1_000_000
+    """Steps kept, over all environments."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.batch_length < 2 or self.train_ratio <= 0:
+            raise ValueError(
+                "A recipe needs batch_size ≥ 1, batch_length ≥ 2 and train_ratio > 0: got "
+                f"{self.batch_size}, {self.batch_length} and {self.train_ratio}."
+            )
+
+    @property
+    def updates_per_decision(self) -> float:
+        return self.train_ratio / (self.batch_size * self.batch_length)
+
+    def resolved_random_decisions(self, episode_length: int | None) -> int:
+        return max(1000, 5 * (episode_length or 0)) if self.random_decisions is None else self.random_decisions
+
+
+@dataclass(frozen=True)
+class TDMPC2Size:
+    """One row of TD-MPC2's table of model sizes."""
+
+    encoder_units: int
+    units: int
+    latent_dim: int
+    encoder_layers: int
+    critics: int
+
+
+TDMPC2_SIZES = {
+    "1m": TDMPC2Size(256, 384, 128, 2, 2),
+    "5m": TDMPC2Size(256, 512, 512, 2, 5),
+    "19m": TDMPC2Size(1024, 1024, 768, 3, 5),
+    "48m": TDMPC2Size(1792, 1792, 768, 4, 5),
+    "317m": TDMPC2Size(4096, 4096, 1376, 5, 8),
+}
+
+
+def tdmpc2(size: str) -> Recipe:
+    """TD-MPC2 on vectors (arXiv 2310.16828), with the numbers of its reference code."""
+    numbers = TDMPC2_SIZES[size]
+    model = WorldModelConfig(
+        # The table counts the layer that ends in SimNorm, which belongs to the dynamics here.
+        encoder=VectorEncoderConfig(units=numbers.encoder_units, layers=max(numbers.encoder_layers - 1, 1)),
+        dynamics=SimNormDynamicsConfig(latent_dim=numbers.latent_dim, units=numbers.units),
+        reward=RewardHeadConfig(units=numbers.units),
+        continuation=ContinuationHeadConfig(units=numbers.units),
+    )
+    optimiser = OptimiserConfig(
+        groups=(
+            ParameterGroupConfig(("model.encoder.", "model.dynamics.posterior."), learning_rate_scale=0.3),
+            ParameterGroupConfig(("behaviour.policy.",), eps=1e-5, clips_apart=True),
+        )
+    )
+    behaviour = TemporalDifferenceConfig(units=numbers.units, critics=numbers.critics)
+    return Recipe("tdmpc2", size, AgentConfig(model, behaviour), optimiser)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A recipe as the README's table shows it."""
+
+    build: Callable[[str], Recipe]
+    sizes: tuple[str, ...]
+    default_size: str
+    summary: str
+
+
+RECIPES: dict[str, Published] = {
+    "tdmpc2": Published(tdmpc2, tuple(TDMPC2_SIZES), "5m", "SimNorm latent dynamics, Q ensemble, MPPI planning (2310.16828)"),
+}
+
+
+def recipe(name: str, size: str | None = None, *, terminates: bool = True) -> Recipe:
+    """The published configuration called ``name`` at ``size``.
+
+    Args:
+        terminates: False for tasks whose episodes end by their time limit alone: the model learns no continuation.
+
+    Raises:
+        ValueError: an unknown recipe or size, with the nearest.
+    """
+    if name not in RECIPES:
+        raise ValueError(unknown_name("recipe", name, RECIPES))
+    published = RECIPES[name]
+    size = size or published.default_size
+    if size not in published.sizes:
+        raise ValueError(f"{name} has no size {size!r}: choose from {', '.join(published.sizes)}.")
+    built = published.build(size)
+    return built if terminates else without_continuation(built)
+
+
+def without_continuation(recipe: Recipe) -> Recipe:
+    """The recipe for a task that never terminates: its model learns no continuation, and computes none."""
+    model = dataclasses.replace(recipe.agent.model, continuation=None)
+    return dataclasses.replace(recipe, agent=dataclasses.replace(recipe.agent, model=model))
+
+
+def make(name: str | Recipe, tasks: gymnasium.vector.VectorEnv, *, size: str | None = None, **changes: Any) -> Agent:
+    """An agent for the tasks, from a recipe's name or from a recipe of your own.
+
+    Args:
+        tasks: a vector environment, from ``envs.make`` or your own; read for its spaces, its ``episode_length`` (in
+            decisions) and whether it ``terminates``, where it says so.
+        changes: fields of ``Recipe`` to change, such as ``batch_size=128``.
+
+    Raises:
+        ValueError: an unknown recipe, size or field; spaces that the recipe cannot read.
+    """
+    if isinstance(name, str):
+        name = recipe(name, size, terminates=getattr(tasks, "terminates", True))
+    check_fields(Recipe, changes)
+    built = dataclasses.replace(name, **changes)
+    spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
+    agent = Agent(built.agent, spec, getattr(tasks, "episode_length", None))
+    agent.recipe = built
+    return agent

@@ -1,0 +1,148 @@
+"""A run from a library call or a command: its folder, its configuration on disk, its result."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import gymnasium
+import yaml
+from tyro.conf import arg
+
+from agents.agent import Agent
+from agents.evaluation import Evaluation
+from agents.execution import Execution, ExecutionConfig
+from agents.recipes import Recipe
+from agents.trainer import Trainer, TrainerConfig
+from worldmodel.registry import config_from_dict, config_to_dict
+from worldmodel.snapshots import write_file
+
+CONFIG, RESULT = "config.yaml", "result.json"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run, besides its task."""
+
+    recipe: Annotated[Recipe, arg(name="")] = Recipe()
+    trainer: Annotated[TrainerConfig, arg(name="")] = TrainerConfig()
+    execution: Annotated[ExecutionConfig, arg(name="")] = ExecutionConfig()
+    seed: int = 0
+    """One seed gives one run."""
+
+
+def train(
+    agent: Agent,
+    tasks: gymnasium.vector.VectorEnv,
+    *,
+    steps: int,
+    logdir: str | Path,
+    evaluation_tasks: gymnasium.vector.VectorEnv | None = None,
+    execution: ExecutionConfig = ExecutionConfig(),
+    seed: int | None = None,
+    **options: Any,
+) -> Evaluation | None:
+    """Train an agent of ``agents.make`` on its tasks; a run that has a checkpoint in ``logdir`` goes on from it.
+
+    Args:
+        steps: environment steps, action repeat included, counted from the run's beginning.
+        evaluation_tasks: environments for evaluations alone. Left out, they are made like ``tasks`` where those come from
+            ``envs.make``; otherwise the run has no evaluations.
+        seed: of the training; left out, that of the tasks.
+        options: fields of ``TrainerConfig``.
+
+    Returns:
+        The evaluation at the end.
+    """
+    seed = getattr(tasks, "seed", 0) if seed is None else seed
+    config = RunConfig(agent.recipe, TrainerConfig(steps=steps, **options), execution, seed)
+    own = evaluation_tasks is None and hasattr(tasks, "remake")
+    if own:
+        evaluation_tasks = tasks.remake(num_envs=evaluation_envs(config.trainer), workers=0)
+    try:
+        return train_run(agent, tasks, config, Path(logdir), evaluation_tasks=evaluation_tasks)
+    finally:
+        if own and evaluation_tasks is not None:
+            evaluation_tasks.close()
+
+
+def evaluation_envs(config: TrainerConfig) -> int:
+    """The largest number of environments that shares both kinds of evaluation evenly."""
+    return math.gcd(config.eval_episodes, config.final_episodes)
+
+
+def train_run(
+    agent: Agent,
+    tasks: gymnasium.vector.VectorEnv,
+    config: RunConfig,
+    logdir: Path,
+    *,
+    evaluation_tasks: gymnasium.vector.VectorEnv | None,
+    written: Any = None,
+) -> Evaluation | None:
+    """``train`` with a configuration; ``written`` (or the configuration) is what ``config.yaml`` will say."""
+    logdir.mkdir(parents=True, exist_ok=True)
+    write_config(logdir, config if written is None else written)
+    trainer = Trainer(
+        agent,
+        config.recipe,
+        tasks,
+        Execution(config.execution),
+        config.trainer,
+        logdir,
+        evaluation_tasks=evaluation_tasks,
+        seed=config.seed,
+    )
+    evaluation = trainer.run()
+    write_result(logdir, trainer, config, evaluation)
+    return evaluation
+
+
+def write_config(logdir: Path, config: Any) -> None:
+    write_file(logdir / CONFIG, yaml.safe_dump(config_to_dict(config), sort_keys=False).encode())
+
+
+def read_config(logdir: Path, annotation: type) -> Any:
+    """The configuration of a run, as ``annotation``.
+
+    Raises:
+        FileNotFoundError: this is no run's folder.
+    """
+    path = logdir / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{logdir} has no {CONFIG}: give the folder of a run (its --logdir).")
+    return config_from_dict(annotation, yaml.safe_load(path.read_text()))
+
+
+def write_result(logdir: Path, trainer: Trainer, config: RunConfig, evaluation: Evaluation | None) -> None:
+    result = {
+        "task": getattr(trainer.tasks, "task", None),
+        "recipe": config.recipe.name,
+        "size": config.recipe.size,
+        "seed": config.seed,
+        "env_steps": trainer.env_steps,
+        "updates": trainer.learner.updates,
+        "return": evaluation.mean if evaluation else None,
+        "return_standard_error": evaluation.standard_error if evaluation else None,
+        "returns": evaluation.returns if evaluation else [],
+        "wall_seconds": round(trainer.counters.seconds, 1),
+        "execution": trainer.execution.describe(),
+        "versions": versions(),
+    }
+    write_file(logdir / RESULT, (json.dumps(result, indent=2) + "\n").encode())
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("worldmodel", "torch", "gymnasium", "mujoco", "dm-control", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,160 @@
+"""`make`: any task as a vector environment, in this process or spread over worker processes."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+
+from envs import dmc
+from envs.episodes import ReplayableEpisodes
+from envs.vector import InProcessVectorEnv, TaskDescription, TaskVectorEnv
+from envs.workers import WorkerVectorEnv
+from envs.wrappers import ActionRepeat, FiniteCheck, standard_actions, standard_observations
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """How each environment of a task is built; travels to worker processes.
+
+    Attributes:
+        spec: Gymnasium's specification, whole, so that a task registered only in the parent is known to its workers.
+        seed: base seed of the episodes.
+        action_repeat: environment steps per decision.
+        time_limit: of an episode in environment steps; None for the task's own.
+        render_mode: as in Gymnasium.
+        options: further arguments of the task.
+    """
+
+    spec: EnvSpec
+    seed: int
+    action_repeat: int
+    time_limit: int | None = None
+    render_mode: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, index: int) -> ReplayableEpisodes:
+        """The environment of this index, in its standard form."""
+        options = dict(self.options)
+        if self.render_mode is not None:
+            options["render_mode"] = self.render_mode
+        if self.time_limit is not None and self.spec.namespace == "dmc":
+            options.setdefault("time_limit", math.inf)  # the suite's own limit would come first
+        env = gymnasium.make(self.spec, max_episode_steps=self.time_limit, disable_env_checker=True, **options)
+        name = self.spec.id
+        try:
+            env = FiniteCheck(env, name, index)
+            if self.action_repeat > 1:
+                env = ActionRepeat(env, self.action_repeat)
+            env = standard_actions(standard_observations(env, name), name)
+        except Exception:
+            env.close()
+            raise
+        return ReplayableEpisodes(env, self.seed, index)
+
+
+def task_names() -> list[str]:
+    """Every name that `make` accepts, sorted: Gymnasium's registry, the dm_control suite included."""
+    return sorted(name for name, spec in gymnasium.registry.items() if spec.entry_point is not None)
+
+
+def make(
+    task: str,
+    *,
+    observation: str = "state",
+    num_envs: int = 1,
+    action_repeat: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    time_limit: int | None = None,
+    render_mode: str | None = None,
+    deadline: float = 60.0,
+    **options: Any,
+) -> TaskVectorEnv:
+    """Make the environments of a task, as one vector environment in SAME_STEP autoreset mode.
+
+    Observations: vectors are float32 [num_envs, D], images uint8 [num_envs, H, W, C], discrete ones as they are, in a
+    Dict where the task has one. Actions: continuous ones are float32 [num_envs, A] in [-1, 1], discrete ones as they
+    are. Every episode has its own seed, derived from `seed`, the environment's index and the episode's number.
+
+    Args:
+        task: a Gymnasium id ("CartPole-v1", or "module:Id-v0" to import its module first) or a task of the dm_control
+            suite ("dmc/walker-walk"); `task_names()` lists them.
+        observation: "state", which is whatever the task itself observes.
+        num_envs: how many environments.
+        action_repeat: environment steps per decision; None for 2 on dm_control tasks and 1 elsewhere.
+        seed: base seed, at least 0.
+        workers: how many processes the environments are spread over; None or 0 for this process.
+        time_limit: of an episode in environment steps (not decisions); None for the task's own.
+        render_mode: "rgb_array" for frames from `render()`.
+        deadline: seconds after which a worker that does not answer counts as hung.
+        **options: passed to the task.
+
+    Raises:
+        TypeError: the task is not given by its name.
+        ValueError: an argument is wrong, the task is unknown, or its spaces are not accepted (`UnsupportedSpaceError`).
+        WorkerError: a worker process could not be started.
+    """
+    arguments = {key: value for key, value in locals().items() if key != "options"} | options
+    spec = _find(task)
+    if observation != "state":
+        raise ValueError(f"observation={observation!r} is not available; use observation='state'.")
+    if action_repeat is None:
+        action_repeat = 2 if spec.namespace == "dmc" else 1
+    _check_integer("num_envs", num_envs, 1)
+    _check_integer("action_repeat", action_repeat, 1)
+    _check_integer("seed", seed, 0)
+    _check_integer("workers", workers or 0, 0)
+    if (workers or 0) > num_envs:
+        raise ValueError(f"workers={workers} is more than num_envs={num_envs}; use workers={num_envs} or fewer.")
+    if time_limit is not None:
+        _check_integer("time_limit", time_limit, 1)
+    if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not 0 < deadline < math.inf:
+        raise ValueError(f"deadline={deadline!r} is not accepted; give a number of seconds above 0, such as 60.0.")
+    if "max_episode_steps" in options:
+        raise ValueError("max_episode_steps is given as time_limit here; use time_limit=...")
+
+    config = TaskConfig(spec, seed, action_repeat, time_limit, render_mode, options)
+    environments = [partial(config.build, index) for index in range(num_envs)]
+    limit = spec.max_episode_steps if time_limit is None else time_limit
+    description = TaskDescription(
+        task=task,
+        action_repeat=action_repeat,
+        episode_length=None if limit is None or limit < 1 else math.ceil(limit / action_repeat),
+        seed=seed,
+        terminates=spec.namespace != "dmc" or spec.kwargs["domain"] in dmc.TERMINATING,
+        remake=partial(make, **arguments),
+    )
+    if not workers:
+        return InProcessVectorEnv(environments, description=description)
+    return WorkerVectorEnv(environments, workers, description=description, deadline=deadline)
+
+
+def _find(task: str) -> EnvSpec:
+    if not isinstance(task, str):
+        raise TypeError(f"task={task!r} is not a name; give one such as 'CartPole-v1' or 'dmc/walker-walk'.")
+    module, _, name = task.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    spec = gymnasium.registry.get(name)
+    if spec is not None and spec.entry_point is not None:
+        return spec
+    names = task_names()
+    # Compared without case, so that "dmc/Walker_Walk" and "cartpole" find their names.
+    folded = {candidate.casefold(): candidate for candidate in names}
+    nearest = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)]
+    advice = f"did you mean {', '.join(nearest)}?" if nearest else "envs.task_names() lists the tasks."
+    raise ValueError(f"There is no task {task!r}; {advice}")
+
+
+def _check_integer(name: str, value: Any, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(
+            f"{name}={value!r} is not accepted; give a whole number of at least {minimum}, such as {name}={minimum}."
+        )

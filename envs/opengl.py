@@ -1,0 +1,83 @@
+"""Which OpenGL backend MuJoCo renders with on this machine, decided once, before dm_control is imported.
+
+dm_control and mujoco read `MUJOCO_GL` while they are imported, and fail to import where the backend it names does not
+work. State observations need no OpenGL, so a backend is only named after it was seen working.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+
+_PLATFORM_DEVICE = 0x313F  # EGL_PLATFORM_DEVICE_EXT
+_MAXIMUM_DEVICES = 16
+
+MISSING = (
+    "Rendering needs OpenGL, and either MUJOCO_GL=disabled was set or neither EGL nor OSMesa works on this machine: "
+    "unset MUJOCO_GL and install the Debian packages libegl1 libegl-mesa0 libgl1-mesa-dri."
+)
+
+
+@functools.cache
+def choose_backend() -> None:
+    """Set `MUJOCO_GL` to a backend that works here: the one asked for, else EGL, else OSMesa, else "disabled".
+
+    With a display and nothing asked for, the choice is left to the libraries, which then use a window system.
+    """
+    asked = os.environ.get("MUJOCO_GL", "").lower()
+    if (asked == "egl" and _egl_works()) or (asked == "osmesa" and _osmesa_works()):
+        return
+    if asked not in ("", "egl", "osmesa") or (not asked and os.environ.get("DISPLAY")):
+        return
+    if _egl_works():
+        os.environ["MUJOCO_GL"] = "egl"
+    elif _osmesa_works():
+        os.environ["MUJOCO_GL"] = "osmesa"
+    else:
+        os.environ["MUJOCO_GL"] = "disabled"
+
+
+def rendering_works() -> bool:
+    """Whether dm_control, once imported, found a backend to render with."""
+    from dm_control import _render
+
+    return _render.BACKEND not in (None, *_render.constants.NO_RENDERER)
+
+
+def _osmesa_works() -> bool:
+    for name in ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"):
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def _egl_works() -> bool:
+    """Whether some EGL device of this machine can be initialised, as dm_control will try while it is imported."""
+    try:
+        egl = ctypes.CDLL("libEGL.so.1")
+    except OSError:
+        return False
+    egl.eglGetProcAddress.restype = ctypes.c_void_p
+    query_devices = egl.eglGetProcAddress(b"eglQueryDevicesEXT")
+    get_display = egl.eglGetProcAddress(b"eglGetPlatformDisplayEXT")
+    if not query_devices or not get_display:
+        return False
+    pointer, integer = ctypes.c_void_p, ctypes.c_int
+    devices = (pointer * _MAXIMUM_DEVICES)()
+    count = integer()
+    if not ctypes.CFUNCTYPE(ctypes.c_uint, integer, pointer, pointer)(query_devices)(
+        _MAXIMUM_DEVICES, ctypes.cast(devices, pointer), ctypes.cast(ctypes.byref(count), pointer)
+    ):
+        return False
+    open_display = ctypes.CFUNCTYPE(pointer, ctypes.c_uint, pointer, pointer)(get_display)
+    egl.eglInitialize.argtypes = [pointer, pointer, pointer]
+    for device in devices[: count.value]:
+        display = open_display(_PLATFORM_DEVICE, device, None)
+        if display and egl.eglInitialize(display, None, None):
+            # Not terminated again: the same display may be in use by another library of this process.
+            return True
+    return False

@@ -1,0 +1,44 @@
+"""What the commands share: the choice of a task, and errors as one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import envs
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """A task and how its environments are run."""
+
+    task: str = "Pendulum-v1"
+    """A Gymnasium id, or dmc/<domain>-<task> of the dm_control suite."""
+    observation: str = "state"
+    """state: what the task itself observes."""
+    num_envs: int = 1
+    """Environments that are stepped, and planned for, together."""
+    workers: int = 0
+    """Processes that they are spread over; 0 runs them in this one."""
+    action_repeat: int | None = None
+    """Environment steps a decision; None: 2 on dm_control, 1 elsewhere."""
+    time_limit: int | None = None
+    """Of an episode, in environment steps; None: the task's own."""
+
+    def make(self, seed: int, **changes: object) -> envs.TaskVectorEnv:
+        options = vars(self) | {"seed": seed} | changes
+        return envs.make(options.pop("task"), **options)
+
+
+@contextlib.contextmanager
+def one_sentence_errors(*accepted: type[Exception]) -> Iterator[None]:
+    """End the program with the message alone where the user can mend what is wrong."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        yield
+    except (ValueError, FileNotFoundError, FloatingPointError, *accepted) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

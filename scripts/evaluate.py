@@ -1,0 +1,65 @@
+"""Evaluate the agent of a run, and film it.
+
+    python scripts/evaluate.py runs/cartpole --episodes 10 --video cartpole.mp4
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import imageio
+import tyro
+from command import one_sentence_errors
+from train import TrainCommand
+from tyro.conf import Positional, arg
+
+import agents
+from agents.checkpoint import load_agent
+from agents.run import read_config
+
+
+@dataclass(frozen=True)
+class EvaluateCommand:
+    logdir: Positional[Path]
+    """The run's folder."""
+    episodes: int = 10
+    num_envs: int | None = None
+    """Environments run together, a divisor of the episodes; None: all episodes at once, or one where a video is made."""
+    seed: int = 20_000
+    """Of the episodes; training uses others."""
+    video: Path | None = None
+    """Film the first environment: .mp4 or .gif."""
+    execution: Annotated[agents.ExecutionConfig, arg(name="")] = agents.ExecutionConfig()
+
+
+def main() -> None:
+    with one_sentence_errors(RuntimeError):
+        command = tyro.cli(EvaluateCommand, description=__doc__)
+        options = read_config(command.logdir, TrainCommand).task
+        count = command.num_envs or (1 if command.video else command.episodes)
+        if command.video is not None and command.video.suffix not in (".mp4", ".gif"):
+            raise ValueError(f"A video is written as .mp4 or .gif, not {command.video.suffix!r}: --video evaluation.mp4.")
+        tasks = options.make(
+            command.seed, num_envs=count, workers=0, render_mode="rgb_array" if command.video else None
+        )
+        agent = load_agent(command.logdir, tasks)
+        result = agents.evaluate(
+            agent, tasks, agents.Execution(command.execution), episodes=command.episodes, seed=command.seed,
+            film=command.video is not None,
+        )  # fmt: skip
+        fps = round(tasks.metadata.get("render_fps", 30) / tasks.action_repeat)
+        tasks.close()
+        print(f"Return over {command.episodes} episodes: {result.mean:.1f} ± {result.standard_error:.1f} (standard error).")
+        print(json.dumps({"returns": result.returns, "lengths": result.lengths}))
+        if command.video is not None:
+            command.video.parent.mkdir(parents=True, exist_ok=True)
+            timing = {"fps": fps} if command.video.suffix == ".mp4" else {"duration": 1000 / fps, "loop": 0}
+            imageio.mimwrite(command.video, result.frames, **timing)
+            print(f"Filmed {len(result.frames)} frames: {command.video}")
+
+
+if __name__ == "__main__":
+    main()

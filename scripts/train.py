@@ -1,0 +1,91 @@
+"""Train an agent on a task, and evaluate it at the end.
+
+    python scripts/train.py tdmpc2 --task dmc/cartpole-swingup --steps 50000 --logdir runs/cartpole
+    python scripts/train.py tdmpc2 --resume runs/cartpole --steps 100000
+
+A run that was stopped, by Ctrl-C, SIGTERM or worse, goes on when it is started again with --resume and its folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from command import TaskOptions, one_sentence_errors
+from tyro.conf import AvoidSubcommands, arg
+
+import agents
+import envs
+from agents.recipes import without_continuation
+from agents.run import RESULT, evaluation_envs, read_config, train_run
+from agents.trainer import Stopped
+from worldmodel.loading import CHECKPOINTS
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    task: Annotated[TaskOptions, arg(name="")] = TaskOptions()
+    run: Annotated[agents.RunConfig, arg(name="")] = agents.RunConfig()
+    logdir: Path = Path("runs/latest")
+    """The run's folder: config.yaml, checkpoints, replay, TensorBoard, metrics.jsonl, result.json."""
+    resume: Path | None = None
+    """Go on with the run of this folder, with everything as it was but what is given besides."""
+
+
+def parse(arguments: list[str]) -> TrainCommand:
+    """The recipe's name and size, or the run to go on with, decide the defaults of all other options."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--size")
+    first.add_argument("--resume", type=Path)
+    first.add_argument("--logdir", type=Path)
+    head, _ = first.parse_known_args(arguments)
+    if head.resume is not None:
+        if head.logdir is not None and head.logdir != head.resume:
+            raise ValueError("A run goes on in its own folder: give --resume without --logdir.")
+        stored = read_config(head.resume, TrainCommand)
+        default = dataclasses.replace(stored, resume=head.resume, logdir=head.resume)
+    else:
+        name = next((a for a in arguments[:1] if not a.startswith("-")), "tdmpc2")
+        default = TrainCommand(run=agents.RunConfig(agents.recipe(name, head.size)))
+    command = tyro.cli(TrainCommand, args=arguments, default=default, description=__doc__, config=(AvoidSubcommands,))
+    if head.resume is not None and (command.run.recipe, command.run.seed) != (stored.run.recipe, stored.run.seed):
+        raise ValueError(f"The run in {head.resume} has another recipe or seed than was given: leave them out, or give a new --logdir.")
+    return command
+
+
+def main() -> None:
+    with one_sentence_errors(envs.WorkerError, envs.NonFiniteError):
+        command = parse(sys.argv[1:])
+        logdir, run = command.logdir, command.run
+        if command.resume is None and any((logdir / CHECKPOINTS).glob("*")):
+            raise ValueError(f"{logdir} holds a run already: go on with --resume {logdir}, or give a new --logdir.")
+        torch.manual_seed(run.seed)
+        tasks = command.task.make(run.seed)
+        recipe = run.recipe if tasks.terminates else without_continuation(run.recipe)
+        run = dataclasses.replace(run, recipe=recipe)
+        agent = agents.make(recipe, tasks)
+        evaluation_tasks = command.task.make(run.seed, num_envs=evaluation_envs(run.trainer), workers=0)
+        written = dataclasses.replace(command, run=run, logdir=str(logdir), resume=None)
+        try:
+            result = train_run(agent, tasks, run, logdir, evaluation_tasks=evaluation_tasks, written=written)
+        except Stopped:
+            print(f"Stopped and saved. Go on with: python scripts/train.py --resume {logdir}")
+            raise SystemExit(130) from None
+        finally:
+            tasks.close()
+            evaluation_tasks.close()
+        assert result is not None
+        print(
+            f"Return over {len(result.returns)} episodes: {result.mean:.1f} ± {result.standard_error:.1f} (standard error); "
+            f"written to {logdir / RESULT}."
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""What a task shows and accepts: the arrays of an observation and the meaning of an action vector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+OBSERVATION_SPACES = "Box, Discrete, MultiDiscrete, MultiBinary and Dict of these"
+ACTION_SPACES = "Box with finite bounds, Discrete and MultiDiscrete"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One array of a step, without its batch and time dimensions.
+
+    An observation of categories (Discrete, MultiDiscrete) is stored as concatenated one-hot vectors of the lengths
+    `categories`; `start` is the integer that stands for the first of each.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    categories: tuple[int, ...] = ()
+    start: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> Literal["vector", "image"]:
+        """ "image" for uint8 [H, W, C], "vector" for everything else."""
+        return "image" if self.dtype == "uint8" and len(self.shape) == 3 else "vector"
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return getattr(torch, self.dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one such array."""
+        return math.prod(self.shape) * self.torch_dtype.itemsize
+
+    @classmethod
+    def from_space(cls, space: spaces.Space[Any]) -> Entry:
+        """The stored form of one observation space; raises ValueError for a space that has none."""
+        if isinstance(space, spaces.Discrete):
+            return cls((int(space.n),), "float32", (int(space.n),), (int(space.start),))
+        if isinstance(space, spaces.MultiDiscrete):
+            categories = tuple(space.nvec.flatten().tolist())
+            return cls((sum(categories),), "float32", categories, tuple(space.start.flatten().tolist()))
+        if isinstance(space, spaces.MultiBinary):
+            return cls((math.prod(space.shape),), "float32")
+        if isinstance(space, spaces.Box):
+            return cls._from_box(space)
+        raise ValueError(f"The observation space {space} is not supported; accepted are {OBSERVATION_SPACES}.")
+
+    @classmethod
+    def _from_box(cls, space: spaces.Box) -> Entry:
+        if space.dtype == np.uint8 and len(space.shape) in (2, 3):
+            height, width, channels = (*space.shape, 1)[:3]
+            if height <= 4 < min(width, channels):
+                raise ValueError(
+                    f"The observation space Box{space.shape} of uint8 has its channels first; accepted are images "
+                    "[height, width, channels]: move the axis with gymnasium.wrappers.TransformObservation."
+                )
+            return cls((height, width, channels), "uint8")
+        return cls((math.prod(space.shape),), "float32")
+
+    def encode(self, values: NDArray[Any]) -> Tensor:
+        """Values of the space [N, ...] as a new tensor [N, *shape]; raises ValueError for an impossible category."""
+        values = np.asarray(values)
+        if not self.categories:
+            # Always a copy: vector environments reuse their observation buffers.
+            return torch.from_numpy(np.array(values, dtype=self.dtype, order="C").reshape(len(values), *self.shape))
+        indices = values.reshape(len(values), len(self.categories)).astype(np.int64) - np.array(self.start)
+        return _one_hot(indices, self.categories)
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """What the entries of an action vector [A] mean to the environment.
+
+    Agents speak in [-1, 1] (continuous) or in concatenated one-hot vectors (discrete); the environment hears values
+    between `low` and `high`, or integers from `start` on, in its own `shape` and `dtype`.
+    """
+
+    categories: tuple[int, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    start: tuple[int, ...] = ()
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.categories) == bool(self.low) or len(self.low) != len(self.high):
+            raise ValueError(
+                f"An action has either categories or as many low as high bounds, not categories={self.categories}, "
+                f"low={self.low}, high={self.high}."
+            )
+        count = len(self.categories or self.low)
+        if self.shape is None:
+            object.__setattr__(self, "shape", () if len(self.categories) == 1 else (count,))
+        if self.dtype is None:
+            object.__setattr__(self, "dtype", "int64" if self.categories else "float32")
+        if self.categories and not self.start:
+            object.__setattr__(self, "start", (0,) * count)
+
+    @classmethod
+    def from_space(cls, space: spaces.Space[Any]) -> ActionSpec:
+        """The meaning of actions in one (not batched) space; raises ValueError for a space that has none."""
+        if isinstance(space, spaces.Discrete):
+            return cls((int(space.n),), start=(int(space.start),), shape=(), dtype=str(space.dtype))
+        if isinstance(space, spaces.MultiDiscrete):
+            categories, start = space.nvec.flatten().tolist(), space.start.flatten().tolist()
+            return cls(tuple(categories), start=tuple(start), shape=space.nvec.shape, dtype=str(space.dtype))
+        if isinstance(space, spaces.Box) and math.prod(space.shape) > 0:
+            low, high = space.low.astype(np.float64).flatten(), space.high.astype(np.float64).flatten()
+            if np.isfinite(low).all() and np.isfinite(high).all():
+                return cls((), tuple(low.tolist()), tuple(high.tolist()), shape=space.shape, dtype=str(space.dtype))
+        raise ValueError(f"The action space {space} is not supported; accepted are {ACTION_SPACES}.")
+
+    @property
+    def dim(self) -> int:
+        """A, the length of an action vector."""
+        return sum(self.categories) or len(self.low)
+
+    @property
+    def discrete(self) -> bool:
+        return bool(self.categories)
+
+    def to_environment(self, action: Tensor | NDArray[Any]) -> NDArray[Any]:
+        """Action vectors [N, A] as the vector environment wants them: [N, *shape] in its dtype.
+
+        Continuous actions outside [-1, 1] land on the bounds; of a discrete action the largest entry counts.
+        """
+        values = action.detach().cpu().numpy() if isinstance(action, Tensor) else np.asarray(action)
+        if values.ndim != 2 or values.shape[1] != self.dim:
+            raise ValueError(f"Actions are [N, {self.dim}] here, not {list(values.shape)}.")
+        if self.discrete:
+            parts = np.split(values, np.cumsum(self.categories)[:-1], axis=1)
+            result = np.stack([part.argmax(1) for part in parts], axis=1) + np.array(self.start)
+        else:
+            low, high = np.array(self.low), np.array(self.high)
+            result = np.clip((low / 2 + high / 2) + values * (high / 2 - low / 2), low, high)
+            if np.issubdtype(np.dtype(self.dtype), np.integer):
+                result = np.rint(result)
+        return result.astype(self.dtype).reshape(len(values), *(self.shape or ()))
+
+    def from_environment(self, action: NDArray[Any] | Tensor) -> Tensor:
+        """The environment's actions [N, *shape] as float32 action vectors [N, A] on the CPU."""
+        values = np.asarray(action).reshape(len(action), -1)
+        if self.discrete:
+            return _one_hot(values.astype(np.int64) - np.array(self.start), self.categories)
+        low, high = np.array(self.low), np.array(self.high)
+        half = high / 2 - low / 2
+        centred = values.astype(np.float64) - (low / 2 + high / 2)
+        # A dimension that cannot move has no coordinate: 0 by convention.
+        scaled = np.divide(centred, half, out=np.zeros_like(centred), where=half > 0)
+        return torch.from_numpy(np.clip(scaled, -1, 1).astype(np.float32))
+
+    def random(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Uniform actions, float32 [batch_size, A] on the CPU."""
+        if not self.discrete:
+            return torch.rand(batch_size, self.dim, generator=generator) * 2 - 1
+        drawn = [torch.randint(count, (batch_size,), generator=generator) for count in self.categories]
+        return torch.cat(
+            [torch.nn.functional.one_hot(*pair) for pair in zip(drawn, self.categories, strict=True)], 1
+        ).float()
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What one environment shows (`observation`: name → array, in the space's order) and accepts (`action`)."""
+
+    observation: Mapping[str, Entry]
+    action: ActionSpec
+
+    def __hash__(self) -> int:
+        return hash((frozenset(self.observation.items()), self.action))
+
+    @classmethod
+    def from_spaces(cls, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> Spec:
+        """From the spaces of a single environment.
+
+        Vectors become float32 [D], images stay uint8 [H, W, C]; categories become one-hot vectors. Dict spaces are
+        flattened to names like "arm/joints"; a bare space is named "state", or "image" where it is one.
+        Raises ValueError, naming the space and what is accepted, for any other.
+        """
+        observation: dict[str, Entry] = {}
+        for name, space in _flatten(observation_space, ""):
+            entry = Entry.from_space(space)
+            name = name or ("image" if entry.kind == "image" else "state")
+            if name in observation:
+                raise ValueError(f"Two parts of the observation space {observation_space} are both named {name!r}.")
+            observation[name] = entry
+        if not observation or any(math.prod(entry.shape) == 0 for entry in observation.values()):
+            raise ValueError(
+                f"The observation space {observation_space} has an empty part; every array needs an element."
+            )
+        return cls(observation, ActionSpec.from_space(action_space))
+
+    def observation_arrays(self, observation: Any) -> dict[str, Tensor]:
+        """A vector environment's batched observation as new CPU tensors, name → [N, *shape] in the stored form."""
+        parts = {name or next(iter(self.observation)): values for name, values in _flatten(observation, "")}
+        if parts.keys() != self.observation.keys():
+            raise ValueError(
+                f"The observation has the entries {sorted(parts)}, its space says {sorted(self.observation)}."
+            )
+        return {name: entry.encode(parts[name]) for name, entry in self.observation.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers, as JSON knows them."""
+        return {
+            "observation": [[name, _plain(asdict(entry))] for name, entry in self.observation.items()],
+            "action": _plain(asdict(self.action)),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Spec:
+        """The inverse of `to_dict`, also after a passage through JSON."""
+        observation = {name: Entry(**_tuples(entry)) for name, entry in values["observation"]}
+        return cls(observation, ActionSpec(**_tuples(values["action"])))
+
+    def differences(self, other: Spec) -> list[str]:
+        """One sentence for each entry in which `other` is not as this one; [] where they are equal."""
+        sentences = []
+        for name in [*self.observation, *(name for name in other.observation if name not in self.observation)]:
+            mine, theirs = self.observation.get(name), other.observation.get(name)
+            if mine is None:
+                sentences.append(f"Observation {name!r} is new: {_describe(theirs)}.")
+            elif theirs is None:
+                sentences.append(f"Observation {name!r} is missing: {_describe(mine)} was expected.")
+            elif mine != theirs:
+                sentences.append(f"Observation {name!r} is {_describe(theirs)} instead of {_describe(mine)}.")
+        for field, mine_value in asdict(self.action).items():
+            if (value := getattr(other.action, field)) != mine_value:
+                sentences.append(f"Action {field} is {value} instead of {mine_value}.")
+        return sentences
+
+
+def _one_hot(indices: NDArray[np.int64], categories: tuple[int, ...]) -> Tensor:
+    """Indices [N, K] of K categorical variables as concatenated one-hot vectors, float32 [N, sum(categories)]."""
+    if ((indices < 0) | (indices >= np.array(categories))).any():
+        raise ValueError(f"A category is outside its range: {indices.tolist()} for {list(categories)} categories.")
+    result = np.zeros((len(indices), sum(categories)), np.float32)
+    np.put_along_axis(result, indices + np.cumsum((0, *categories[:-1])), 1, axis=1)
+    return torch.from_numpy(result)
+
+
+def _flatten(node: Any, name: str) -> list[tuple[str, Any]]:
+    """Leaves of a nested mapping (or Dict space) with names joined by "/"."""
+    if not isinstance(node, Mapping):
+        return [(name, node)]
+    return [leaf for key, child in node.items() for leaf in _flatten(child, f"{name}/{key}" if name else str(key))]
+
+
+def _describe(entry: Entry | None) -> str:
+    assert entry is not None
+    return f"{entry.dtype} {list(entry.shape)}" + (
+        f" of categories {list(entry.categories)}" if entry.categories else ""
+    )
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

@@ -1,0 +1,20 @@
+"""Embedding and action → latent state, one file a kind. ``make("simnorm", embed_dim=…, action_dim=…)`` builds one."""
+
+from worldmodel.dynamics.base import Dynamics, DynamicsConfig, Filtered, State, dynamics, map_state, where_first
+from worldmodel.dynamics.simnorm import SimNormDynamics, SimNormDynamicsConfig, SimNormState
+
+make = dynamics.make
+
+__all__ = [
+    "Dynamics",
+    "DynamicsConfig",
+    "Filtered",
+    "SimNormDynamics",
+    "SimNormDynamicsConfig",
+    "SimNormState",
+    "State",
+    "dynamics",
+    "make",
+    "map_state",
+    "where_first",
+]

@@ -1,0 +1,72 @@
+"""The contract of every latent dynamics model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.registry import Registry
+
+State = Any
+"""A NamedTuple of tensors with the leading dimensions of its batch, private to its dynamics."""
+
+
+@dataclass(frozen=True)
+class DynamicsConfig:
+    """What every dynamics' configuration derives from."""
+
+
+class Filtered(NamedTuple):
+    """What ``Dynamics.filter`` has learned from a sequence."""
+
+    states: State
+    """The latent state at each step, given everything seen up to it: tensors [B, T, ...]."""
+    losses: dict[str, Tensor]
+    """The dynamics' own losses [B, T], weighted (a KL between posterior and prior, say)."""
+
+
+class Dynamics(nn.Module):
+    """Built as ``DynamicsClass(config, embed_dim=E, action_dim=A)``."""
+
+    feature_dim: int
+
+    def initial(self, batch_size: int) -> State:
+        """The state before anything was seen: tensors [B, ...] on the parameters' device."""
+        raise NotImplementedError
+
+    def filter(self, embed: Tensor, action: Tensor, is_first: Tensor, state: State | None = None) -> Filtered:
+        """Learn: embeddings [B, T, E], the actions chosen at each step [B, T, A], resets [B, T] → states [B, T, ...].
+
+        ``state`` is the state before the first step (``initial`` if None), whose action is taken to be zero unless
+        the step is a first one.
+        """
+        raise NotImplementedError
+
+    def update(self, state: State, action: Tensor, embed: Tensor, is_first: Tensor) -> State:
+        """Act: one step with evidence. state [B, ...], previous action [B, A], embed [B, E], is_first [B]."""
+        raise NotImplementedError
+
+    def step(self, state: State, action: Tensor) -> State:
+        """Imagine: one step without evidence. state [B, ...], action [B, A] → state [B, ...]."""
+        raise NotImplementedError
+
+    def features(self, state: State) -> Tensor:
+        """What heads, behaviours and users read of a state: [..., F]."""
+        raise NotImplementedError
+
+
+def map_state(function: Callable[..., Tensor], *states: State) -> State:
+    """Apply ``function`` to the corresponding tensors of one or more states."""
+    return type(states[0])(*(function(*tensors) for tensors in zip(*states, strict=True)))
+
+
+def where_first(is_first: Tensor, fresh: State, state: State) -> State:
+    """``fresh`` where ``is_first`` [B], ``state`` elsewhere, for states of tensors [B, ...]."""
+    return map_state(lambda a, b: torch.where(is_first.view(-1, *[1] * (b.ndim - 1)), a, b), fresh, state)
+
+
+dynamics: Registry[Dynamics] = Registry("dynamics")

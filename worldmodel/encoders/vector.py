@@ -1,0 +1,51 @@
+"""Vectors, one or several, fused into one embedding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.data import Spec
+from worldmodel.encoders.base import Encoder, EncoderConfig, encoders
+from worldmodel.nn import NormedLinear, symlog
+
+
+@dataclass(frozen=True)
+class VectorEncoderConfig(EncoderConfig):
+    units: int = 256
+    """Width of each layer, and of the embedding."""
+    layers: int = 1
+    """Hidden layers (TD-MPC2's last encoder layer, with its SimNorm, belongs to the simnorm dynamics)."""
+    symlog: bool = True
+    """Squash inputs by symlog, as DreamerV3 does; TD-MPC2's reference feeds them raw."""
+
+
+@encoders.register("vector", VectorEncoderConfig)
+class VectorEncoder(Encoder):
+    """All vector entries of the observation concatenated → (symlog) → layers of Linear, LayerNorm, Mish.
+
+    Source: the state encoder of TD-MPC2 (arXiv 2310.16828, section 3.1), the symlog of DreamerV3 (arXiv 2301.04104).
+
+    Raises:
+        ValueError: an entry is no vector.
+    """
+
+    def __init__(self, config: VectorEncoderConfig, *, spec: Spec) -> None:
+        super().__init__()
+        for name, entry in spec.observation.items():
+            if entry.kind != "vector":
+                raise ValueError(
+                    f"The vector encoder reads vectors, but observation {name!r} is an image of shape {entry.shape}: "
+                    "choose another encoder, or a task with observation='state'."
+                )
+        self.keys = tuple(spec.observation)
+        self.symlog = config.symlog
+        self.embed_dim = config.units
+        sizes = [sum(spec.observation[key].shape[0] for key in self.keys)] + [config.units] * config.layers
+        self.layers = nn.Sequential(*(NormedLinear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)))
+
+    def forward(self, observation: dict[str, Tensor]) -> Tensor:
+        vector = torch.cat([observation[key] for key in self.keys], dim=-1)
+        return self.layers(symlog(vector) if self.symlog else vector)

@@ -1,0 +1,59 @@
+"""Models on disk: ``load`` needs a run's folder alone, no agent, no environment, and unpickles nothing."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+from worldmodel.data import Spec
+from worldmodel.model import WorldModel, WorldModelConfig
+from worldmodel.registry import config_from_dict, config_to_dict
+from worldmodel.snapshots import newest, read_json, read_tensors, verify, write_json, write_tensors
+
+log = logging.getLogger("worldmodel")
+
+MODEL, WEIGHTS = "model.json", "model.safetensors"
+CHECKPOINTS = "checkpoints"
+FORMAT = 1
+
+
+def write_model(model: WorldModel, folder: Path) -> None:
+    """Write the model's configuration, spec and weights into ``folder``."""
+    description = {"format": FORMAT, "config": config_to_dict(model.config), "spec": model.spec.to_dict()}
+    write_json(folder / MODEL, description)
+    write_tensors(folder / WEIGHTS, model.state_dict())
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> WorldModel:
+    """A trained world model, in evaluation mode.
+
+    Args:
+        path: a run's folder, of which the newest undamaged checkpoint is taken, or one checkpoint.
+
+    Raises:
+        FileNotFoundError: nothing there to load.
+        DamagedError: a file is not what was written.
+    """
+    folder = find_checkpoint(Path(path))
+    description = read_json(folder / MODEL)
+    if description["format"] != FORMAT:
+        raise ValueError(f"{folder} was written in format {description['format']}, this version reads format {FORMAT}.")
+    model = WorldModel(config_from_dict(WorldModelConfig, description["config"]), Spec.from_dict(description["spec"]))
+    model.load_state_dict(read_tensors(folder / WEIGHTS))
+    return model.to(device).eval()
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The folder itself if it holds a model, else the newest undamaged checkpoint of the run that it is."""
+    if (path / MODEL).is_file():
+        verify(path)
+        return path
+    folder, damaged = newest(path / CHECKPOINTS)
+    for sentence in damaged:
+        log.warning("Passed over: %s", sentence)
+    if folder is None:
+        found = f"; {len(damaged)} are damaged" if damaged else ""
+        raise FileNotFoundError(f"No checkpoint in {path / CHECKPOINTS}{found}: give the folder of a run (its --logdir).")
+    return folder

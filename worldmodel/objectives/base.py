@@ -1,0 +1,48 @@
+"""The contract of every objective: what the encoder and the dynamics learn from, besides the heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, nn
+
+from worldmodel.registry import Registry
+from worldmodel.scene import Scene
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What every objective's configuration derives from."""
+
+    weight: float = 1.0
+    """Weight of its losses."""
+
+
+@dataclass
+class Outcome:
+    """What a forward hands back. A forward mutates no buffer: what is to be written comes as ``pending``."""
+
+    losses: dict[str, Tensor]
+    """Scalars, weighted: their sum is minimised."""
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+    """Scalars to look at, without gradient."""
+    pending: dict[str, Tensor] = field(default_factory=dict)
+    """What ``after_update`` is to write once the optimiser has stepped."""
+
+
+class Objective(nn.Module):
+    """Built as ``ObjectiveClass(config, embed_dim=E, feature_dim=F, action_dim=A)``."""
+
+    target: Literal["none", "stop-gradient"] = "none"
+    """Which encoder gives its targets: none, or the online one without gradient."""
+
+    def forward(self, scene: Scene) -> Outcome:
+        """Losses, metrics and pending writes of one batch."""
+        raise NotImplementedError
+
+    def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
+        """Write what the forward left pending; ``progress`` runs from 0 to 1 over the training."""
+
+
+objectives: Registry[Objective] = Registry("objective")

@@ -1,0 +1,116 @@
+"""Parts are chosen by name, and configured by a frozen dataclass that stands next to each of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+Part = TypeVar("Part")
+PartClass = TypeVar("PartClass", bound=type)
+
+_CONFIG_CLASSES: dict[str, type] = {}
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """One sentence for a name that does not exist, with the nearest that do."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"choose from {', '.join(names)}."
+    return f"There is no {kind} named {name!r}: {hint}"
+
+
+class Registry(Generic[Part]):
+    """The parts of one kind (encoders, dynamics, …): name → (configuration class, part class)."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._parts: dict[str, tuple[type, Callable[..., Part]]] = {}
+
+    def register(self, name: str, config_class: type) -> Callable[[PartClass], PartClass]:
+        """Class decorator. The decorated class is built as ``part(config, **context)``."""
+
+        def decorate(part: PartClass) -> PartClass:
+            if name in self._parts:
+                raise ValueError(f"A {self.kind} named {name!r} is registered already: choose another name.")
+            self._parts[name] = (config_class, part)
+            _CONFIG_CLASSES[f"{self.kind}/{name}"] = config_class
+            return part
+
+        return decorate
+
+    def names(self) -> list[str]:
+        return sorted(self._parts)
+
+    def config(self, name: str, **options: Any) -> Any:
+        """The configuration of the part called ``name``, with its defaults changed by ``options``."""
+        if name not in self._parts:
+            raise ValueError(unknown_name(self.kind, name, self._parts))
+        config_class = self._parts[name][0]
+        check_fields(config_class, options)
+        return config_class(**options)
+
+    def make(self, config: str | Any, /, *, options: dict[str, Any] | None = None, **context: Any) -> Part:
+        """Build a part from its name or its configuration; ``context`` is what it must know (dimensions, specs)."""
+        if isinstance(config, str):
+            config = self.config(config, **(options or {}))
+        elif options:
+            config = dataclasses.replace(config, **options)
+        for config_class, part in self._parts.values():
+            if type(config) is config_class:
+                return part(config, **context)
+        raise ValueError(f"{type(config).__name__} configures no {self.kind}: choose from {', '.join(self.names())}.")
+
+
+def check_fields(config_class: type, options: Iterable[str]) -> None:
+    """Raise ValueError, naming the nearest field, where an option is none of the configuration's."""
+    known = [field.name for field in dataclasses.fields(config_class)]
+    for option in options:
+        if option not in known:
+            raise ValueError(unknown_name(f"option of {config_class.__name__}", option, known))
+
+
+def config_to_dict(config: Any) -> Any:
+    """A configuration as plain dictionaries, lists and scalars, fit for JSON and YAML.
+
+    A registered configuration carries its name under ``kind`` ("dynamics/simnorm"), so that reading it back
+    needs no pickle and no import path.
+    """
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        values = {field.name: config_to_dict(getattr(config, field.name)) for field in dataclasses.fields(config)}
+        kind = next((k for k, c in _CONFIG_CLASSES.items() if c is type(config)), None)
+        return {"kind": kind, **values} if kind else values
+    if isinstance(config, (tuple, list)):
+        return [config_to_dict(value) for value in config]
+    return config
+
+
+def config_from_dict(annotation: Any, data: Any) -> Any:
+    """The inverse of ``config_to_dict``; ``annotation`` is the type expected there.
+
+    Raises:
+        ValueError: an unknown kind or option, with the nearest known one.
+    """
+    if isinstance(data, dict):
+        data = dict(data)
+        kind = data.pop("kind", None)
+        if kind is not None and kind not in _CONFIG_CLASSES:
+            raise ValueError(unknown_name("part", kind, _CONFIG_CLASSES))
+        config_class = _CONFIG_CLASSES[kind] if kind else _dataclass_of(annotation)
+        check_fields(config_class, data)
+        hints = typing.get_type_hints(config_class)
+        return config_class(**{name: config_from_dict(hints[name], value) for name, value in data.items()})
+    if isinstance(data, list):
+        inner = next((a for a in typing.get_args(annotation) if a is not Ellipsis), Any)
+        return tuple(config_from_dict(inner, value) for value in data)
+    if annotation is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    return data
+
+
+def _dataclass_of(annotation: Any) -> type:
+    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next(option for option in options if dataclasses.is_dataclass(option))

@@ -1,0 +1,90 @@
+"""One training batch seen through the model: lazy, and shared between all who learn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from worldmodel.data import Steps
+from worldmodel.dynamics import Dynamics, Filtered, State, map_state, where_first
+from worldmodel.encoders import Encoder
+
+Source = Literal["filtered", "imagined"]
+
+
+class Scene:
+    """A batch of steps [B, T] with everything that the model can say of it, each computed once, when first asked for.
+
+    No loss reaches across ``is_first``, and none reads the action stored just before it: use ``pairs``.
+    """
+
+    def __init__(self, encoder: Encoder, dynamics: Dynamics, steps: Steps) -> None:
+        self._encoder, self._dynamics = encoder, dynamics
+        self.steps = steps
+        self._embedding: Tensor | None = None
+        self._filtered: Filtered | None = None
+        self._imagined: State | None = None
+
+    @property
+    def length(self) -> int:
+        """T, the steps of each sequence."""
+        return self.steps.reward.shape[1]
+
+    def pairs(self, distance: int) -> Tensor:
+        """[B, T − k]: whether steps t and t + k belong to one episode, so that t's actions lead to t + k."""
+        crossed = self.steps.is_first[:, 1:].cumsum(1)
+        crossed = torch.cat([torch.zeros_like(crossed[:, :1]), crossed], dim=1)
+        return crossed[:, distance:] == crossed[:, : self.length - distance]
+
+    @property
+    def embedding(self) -> Tensor:
+        """[B, T, E]"""
+        if self._embedding is None:
+            self._embedding = self._encoder(self.steps.observation)
+        return self._embedding
+
+    @property
+    def filtered(self) -> Filtered:
+        """The dynamics' states [B, T], each given all evidence up to it, and the dynamics' own losses."""
+        if self._filtered is None:
+            self._filtered = self._dynamics.filter(self.embedding, self.steps.action, self.steps.is_first)
+        return self._filtered
+
+    @property
+    def imagined(self) -> State:
+        """States [B, T]: the first as filtered, the rest imagined along the replayed actions, anew after each reset."""
+        if self._imagined is None:
+            filtered = self.filtered.states
+            state = _at(filtered, 0)
+            states = [state]
+            for t in range(1, self.length):
+                state = self._dynamics.step(state, self.steps.action[:, t - 1])
+                state = where_first(self.steps.is_first[:, t], _at(filtered, t), state)
+                states.append(state)
+            self._imagined = map_state(lambda *tensors: torch.stack(tensors, dim=1), *states)
+        return self._imagined
+
+    def features(self, source: Source) -> Tensor:
+        """[B, T, F] of the filtered or of the imagined states."""
+        return self._dynamics.features(self.filtered.states if source == "filtered" else self.imagined)
+
+
+def _at(states: State, t: int) -> State:
+    select: Callable[[Tensor], Tensor] = lambda tensor: tensor[:, t]  # noqa: E731
+    return map_state(select, states)
+
+
+def weighted_mean(loss: Tensor, mask: Tensor, decay: float = 1.0) -> Tensor:
+    """Mean over time of decayᵗ · (mean over the batch where ``mask``): loss [B, T], mask [B, T] → scalar.
+
+    With ``decay`` ρ and a full mask this is Σₜ ρᵗ · mean(lossₜ) / T, the temporal weighting of TD-MPC2, equation 3.
+    """
+    mask = mask.to(loss.dtype)
+    by_step = (loss * mask).sum(0) / mask.sum(0).clamp(min=1)
+    if decay == 1.0:
+        return by_step.mean()
+    weights = decay ** torch.arange(len(by_step), device=loss.device, dtype=loss.dtype)
+    return (by_step * weights).mean()

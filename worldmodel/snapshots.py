@@ -1,0 +1,119 @@
+"""Folders that are there whole or not at all: written beside, flushed, renamed, each file with its checksum."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+CHECKSUMS = "checksums.json"
+
+
+class DamagedError(ValueError):
+    """A stored file is missing, or is not what was written."""
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[Path]:
+    """``with writing(folder) as beside:`` fills ``beside``, which becomes ``folder`` if nothing raised."""
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        sums = {path.name: checksum(path) for path in sorted(beside.iterdir())}
+        write_json(beside / CHECKSUMS, sums)
+        for path in beside.iterdir():
+            _flush(path)
+        _flush(beside)
+        if folder.exists():
+            shutil.rmtree(folder)
+        beside.rename(folder)
+        _flush(folder.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """One file, written beside, flushed and renamed."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_bytes(data)
+    settle(beside, path)
+
+
+def settle(beside: Path, path: Path) -> None:
+    """Flush the file ``beside`` and give it its name."""
+    _flush(beside)
+    beside.rename(path)
+    _flush(path.parent)
+
+
+def verify(folder: Path) -> None:
+    """Raise DamagedError unless every file of the folder is what was written."""
+    try:
+        sums = json.loads((folder / CHECKSUMS).read_text())
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{folder} has no readable {CHECKSUMS}: {error}") from None
+    for name, expected in sums.items():
+        if not (folder / name).is_file():
+            raise DamagedError(f"{folder / name} is missing.")
+        if checksum(folder / name) != expected:
+            raise DamagedError(f"{folder / name} is damaged: its checksum is not the one that was written.")
+
+
+def newest(directory: Path) -> tuple[Path | None, list[str]]:
+    """The last undamaged folder of ``directory`` by name, and a sentence for each damaged one passed over."""
+    damaged = []
+    folders = [path for path in directory.glob("*") if path.is_dir() and not path.name.startswith(".")]
+    for folder in sorted(folders, reverse=True):
+        try:
+            verify(folder)
+        except DamagedError as error:
+            damaged.append(str(error))
+        else:
+            return folder, damaged
+    return None, damaged
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, data: Any) -> None:
+    path.write_text(json.dumps(data, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """safetensors; tensors may lie anywhere and share memory."""
+    safetensors.torch.save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU; DamagedError where it is none."""
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise DamagedError(f"{path} cannot be read: {error}") from None
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
