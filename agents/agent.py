@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,9 @@ class Agent(nn.Module):
         spec: what the task shows and accepts.
         episode_length: the task's time limit in decisions, None if it has none.
     """
+
+    recipe: Any = None
+    """The recipe it was made from, by ``agents.make``."""
 
     def __init__(self, config: AgentConfig, spec: Spec, episode_length: int | None = None) -> None:
         super().__init__()

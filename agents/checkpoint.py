@@ -20,7 +20,17 @@ from agents.agent import Agent, AgentConfig
 from worldmodel.data import Replay, Spec
 from worldmodel.loading import CHECKPOINTS, MODEL, WEIGHTS, find_checkpoint, write_model
 from worldmodel.registry import config_from_dict, config_to_dict
-from worldmodel.snapshots import DamagedError, checksum, read_json, read_tensors, settle, verify, write_json, write_tensors, writing
+from worldmodel.snapshots import (
+    DamagedError,
+    checksum,
+    read_json,
+    read_tensors,
+    settle,
+    verify,
+    write_json,
+    write_tensors,
+    writing,
+)
 
 log = logging.getLogger("worldmodel")
 
@@ -95,7 +105,9 @@ class Checkpoints:
             replay.load_rows(read_tensors(self.logdir / REPLAY / chunk["file"]))
         replay.load_state_dict(read_tensors(folder / "replay.safetensors"))
         self._chunks, self._counts = values["chunks"], replay.steps_added
-        return Contents(read_tensors(folder / "optimiser.safetensors"), read_tensors(folder / "training.safetensors"), values)
+        return Contents(
+            read_tensors(folder / "optimiser.safetensors"), read_tensors(folder / "training.safetensors"), values
+        )
 
     def _append_chunk(self, replay: Replay) -> None:
         counts = replay.steps_added

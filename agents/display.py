@@ -19,7 +19,9 @@ class Display:
     def __init__(self, title: str, total: int, console: Console | None = None) -> None:
         self.title, self.total = title, total
         self.console = console or Console(highlight=False)
-        self._live = Live(console=self.console, refresh_per_second=4, transient=True) if self.console.is_terminal else None
+        self._live = (
+            Live(console=self.console, refresh_per_second=4, transient=True) if self.console.is_terminal else None
+        )
         self._printed = time.monotonic()
 
     def __enter__(self) -> Display:
@@ -27,7 +29,9 @@ class Display:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.stop()
 
@@ -46,4 +50,7 @@ class Display:
             self._live.update(table)
         elif time.monotonic() - self._printed > PLAIN_INTERVAL:
             self._printed = time.monotonic()
-            self.say(f"{step:>9,} / {self.total:,} steps   " + "   ".join(f"{name} {value}" for name, value in values.items()))
+            self.say(
+                f"{step:>9,} / {self.total:,} steps   "
+                + "   ".join(f"{name} {value}" for name, value in values.items())
+            )

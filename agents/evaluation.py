@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -56,7 +57,9 @@ def evaluate(
     """
     count = tasks.num_envs
     if episodes % count:
-        raise ValueError(f"{episodes} episodes cannot be shared evenly by {count} environments: give a multiple of {count}.")
+        raise ValueError(
+            f"{episodes} episodes cannot be shared evenly by {count} environments: give a multiple of {count}."
+        )
     result = Evaluation([], [])
     devices = [execution.device] if execution.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -67,7 +70,8 @@ def evaluate(
         left = np.full(count, episodes // count)
         while left.any():
             if film and left[0]:
-                result.frames.append(np.asarray(tasks.render()[0]))
+                frames: Any = tasks.render()
+                result.frames.append(np.asarray(frames[0]))
             arrival = stream.step(actor.act(arrival.current))
             on_step()
             reward, last = (tensor.numpy() for tensor in arrival.outcome())

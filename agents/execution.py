@@ -8,7 +8,7 @@ import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import torch
 
@@ -55,7 +55,7 @@ class Execution:
         if function not in self._compiled:
             mode = "reduce-overhead" if self.device.type == "cuda" else "default"
             self._compiled[function] = torch.compile(function, fullgraph=True, mode=mode)
-        return self._compiled[function]
+        return cast(Function, self._compiled[function])
 
     @property
     def captures(self) -> bool:
@@ -68,7 +68,11 @@ class Execution:
             torch.compiler.cudagraph_mark_step_begin()
 
     def describe(self) -> str:
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+        name = (
+            torch.cuda.get_device_name(self.device)
+            if self.device.type == "cuda"
+            else f"cpu, {torch.get_num_threads()} threads"
+        )
         return f"{name}, {str(self.dtype).removeprefix('torch.')}{', compiled' if self.compiles else ''}"
 
 
@@ -82,7 +86,9 @@ def _device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"Device {name!r} is not supported: give auto, cpu, cuda or cuda:N.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"Device {name!r} was asked for, but PyTorch sees {torch.cuda.device_count()} GPUs here: give auto or cpu.")
+        raise ValueError(
+            f"Device {name!r} was asked for, but PyTorch sees {torch.cuda.device_count()} GPUs here: give auto or cpu."
+        )
     return device
 
 

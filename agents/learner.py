@@ -76,7 +76,10 @@ class Learner:
         self.execution.mark_step()
         losses = self._loss(steps)
         losses.total.backward()
-        norms = {name: nn.utils.clip_grad_norm_(group, self.config.clip, foreach=True) for name, group in self._clipped.items()}
+        norms = {
+            name: nn.utils.clip_grad_norm_(group, self.config.clip, foreach=True)
+            for name, group in self._clipped.items()
+        }
         terms = losses.terms | {f"gradient of the {name}": norm for name, norm in norms.items()}
         self._watch(terms)
         self.optimiser.step()
@@ -136,9 +139,8 @@ def build_optimiser(agent: Agent, config: OptimiserConfig) -> tuple[torch.optim.
     for group in config.groups:
         for prefix in group.prefixes:
             if not any(name.startswith(prefix) for name in parameters):
-                raise ValueError(
-                    f"No parameter's name begins with {prefix!r}; this agent has {', '.join(sorted({n.rsplit('.', 2)[0] for n in parameters}))}."
-                )
+                parts = sorted({name.rsplit(".", 2)[0] for name in parameters})
+                raise ValueError(f"No parameter's name begins with {prefix!r}; this agent has {', '.join(parts)}.")
         own = [rest.pop(name) for name in list(rest) if name.startswith(group.prefixes)]
         groups.append(
             {

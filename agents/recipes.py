@@ -110,7 +110,9 @@ class Published:
 
 
 RECIPES: dict[str, Published] = {
-    "tdmpc2": Published(tdmpc2, tuple(TDMPC2_SIZES), "5m", "SimNorm latent dynamics, Q ensemble, MPPI planning (2310.16828)"),
+    "tdmpc2": Published(
+        tdmpc2, tuple(TDMPC2_SIZES), "5m", "SimNorm latent dynamics, Q ensemble, MPPI planning (2310.16828)"
+    ),
 }
 
 

@@ -14,27 +14,27 @@ from worldmodel.data import Arrival, Steps, StepStream
 
 log = logging.getLogger("worldmodel")
 
+FIELDS = ("reward", "is_first", "is_last", "is_terminal", "action")
+
 
 def standing(arrival: Arrival) -> dict[str, Tensor]:
     """Where the environments stand, as tensors by name."""
     current = arrival.current
     tensors = {f"current/observation/{name}": value for name, value in current.observation.items()}
-    return tensors | {
-        f"current/{name}": getattr(current, name) for name in ("reward", "is_first", "is_last", "is_terminal", "action")
-    }
+    return tensors | {f"current/{name}": getattr(current, name) for name in FIELDS}
 
 
-def running_episodes(tasks: gymnasium.vector.VectorEnv) -> tuple[list[int], dict[str, Tensor]]:
-    """The number and the actions of each environment's running episode; nothing where the environments do not tell."""
+def running_episodes(tasks: gymnasium.vector.VectorEnv) -> tuple[list[dict[str, int]], dict[str, Tensor]]:
+    """Each environment's running episode, as JSON, and its actions; nothing where the environments do not tell."""
     if not hasattr(tasks, "snapshot"):
         return [], {}
     snapshots = tasks.snapshot()
     actions = {f"actions/{i}": torch.from_numpy(np.asarray(s["actions"])) for i, s in enumerate(snapshots)}
-    return [int(snapshot["episode"]) for snapshot in snapshots], actions
+    return [{"seed": int(s["seed"]), "episode": int(s["episode"])} for s in snapshots], actions
 
 
 def stand_again(
-    tasks: gymnasium.vector.VectorEnv, stream: StepStream, tensors: dict[str, Tensor], episodes: list[int]
+    tasks: Any, stream: StepStream, tensors: dict[str, Tensor], episodes: list[dict[str, int]]
 ) -> tuple[Arrival, np.ndarray]:
     """Bring the environments back to where they stood.
 
@@ -42,9 +42,10 @@ def stand_again(
         The arrival to go on from, and a mask [N] of the environments whose episode was cut since they did not come out
         where they stood; that is also said.
     """
+    prefix = "current/observation/"
     stored = Steps(
-        {k.removeprefix("current/observation/"): v for k, v in tensors.items() if k.startswith("current/observation/")},
-        **{name: tensors[f"current/{name}"] for name in ("reward", "is_first", "is_last", "is_terminal", "action")},
+        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)},
+        **{name: tensors[f"current/{name}"] for name in FIELDS},  # type: ignore[arg-type]
     )
     count = tasks.num_envs
     fresh = stream.reset()
@@ -52,7 +53,7 @@ def stand_again(
         log.warning("These environments cannot be brought back to where they stood: their running episodes are cut.")
         return fresh, np.ones(count, dtype=bool)
     snapshots: list[dict[str, Any]] = [
-        {"episode": episode, "actions": tensors[f"actions/{index}"].numpy()} for index, episode in enumerate(episodes)
+        {**episode, "actions": tensors[f"actions/{index}"].numpy()} for index, episode in enumerate(episodes)
     ]
     observation = stream.spec.observation_arrays(tasks.restore(snapshots))
     cut = np.zeros(count, dtype=bool)

@@ -61,14 +61,14 @@ def train(
     """
     seed = getattr(tasks, "seed", 0) if seed is None else seed
     config = RunConfig(agent.recipe, TrainerConfig(steps=steps, **options), execution, seed)
-    own = evaluation_tasks is None and hasattr(tasks, "remake")
-    if own:
-        evaluation_tasks = tasks.remake(num_envs=evaluation_envs(config.trainer), workers=0)
+    remake = getattr(tasks, "remake", None)
+    if evaluation_tasks is not None or remake is None:
+        return train_run(agent, tasks, config, Path(logdir), evaluation_tasks=evaluation_tasks)
+    evaluation_tasks = remake(num_envs=evaluation_envs(config.trainer), workers=0)
     try:
         return train_run(agent, tasks, config, Path(logdir), evaluation_tasks=evaluation_tasks)
     finally:
-        if own and evaluation_tasks is not None:
-            evaluation_tasks.close()
+        evaluation_tasks.close()
 
 
 def evaluation_envs(config: TrainerConfig) -> int:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -25,7 +25,7 @@ from agents.execution import Execution
 from agents.learner import Learner
 from agents.metrics import Averages, MetricsLog
 from agents.recipes import Recipe
-from agents.restoring import running_episodes, standing, stand_again
+from agents.restoring import running_episodes, stand_again, standing
 from worldmodel.data import Replay, StepStream
 
 log = logging.getLogger("worldmodel")
@@ -128,11 +128,12 @@ class Trainer:
     def describe(self) -> str:
         """What is about to happen, in words: how steps are counted and how often the agent learns."""
         ratio, rows = self.recipe.updates_per_decision, self.recipe.batch_size * self.recipe.batch_length
+        steps, count = self.config.steps, self.tasks.num_envs
         return (
-            f"{self.tasks.num_envs} environment{'s' * (self.tasks.num_envs > 1)}, each decision repeated {self.repeat} "
-            f"time{'s' * (self.repeat > 1)}: {self.config.steps:,} environment steps are {self.config.steps // self.repeat:,} decisions. "
-            f"Train ratio {self.recipe.train_ratio:g}: {ratio:g} update{'s' * (ratio != 1)} a decision, each on {rows:,} replayed "
-            f"steps, after {self.random_decisions:,} random decisions."
+            f"{count} environment{'s' * (count > 1)}, each action taken {self.repeat} time{'s' * (self.repeat > 1)}: "
+            f"{steps:,} environment steps are {steps // self.repeat:,} decisions. Train ratio {self.recipe.train_ratio:g}: "
+            f"{ratio:g} update{'s' * (ratio != 1)} a decision, each on {rows:,} replayed steps, "
+            f"after {self.random_decisions:,} random decisions."
         )
 
     def run(self) -> Evaluation | None:
@@ -224,7 +225,11 @@ class Trainer:
         self.learner.check()
         row = {f"train/{name}": value for name, value in self.averages.take().items()}
         row |= {"speed/steps_per_second": self._rates.steps(), "speed/updates_per_second": self._rates.updates()}
-        row |= {"episodes": self.counters.episodes, "updates": self.learner.updates, "seconds": time.monotonic() - self._started}
+        row |= {
+            "episodes": self.counters.episodes,
+            "updates": self.learner.updates,
+            "seconds": time.monotonic() - self._started,
+        }
         if self._returns:
             row["train/return"] = float(np.mean(self._returns))
             self._returns = []
@@ -233,7 +238,11 @@ class Trainer:
         self.counters.next_log = self.env_steps - self.env_steps % self.config.log_every + self.config.log_every
 
     def _evaluation_due(self) -> bool:
-        due = self.config.eval_every and self.env_steps >= self.counters.next_evaluation and self.env_steps < self.config.steps
+        due = (
+            self.config.eval_every
+            and self.env_steps >= self.counters.next_evaluation
+            and self.env_steps < self.config.steps
+        )
         return bool(due) and self.evaluation_tasks is not None and self.counters.decisions >= self.random_decisions
 
     def _evaluate(self, metrics: MetricsLog, display: Display) -> None:
@@ -242,7 +251,9 @@ class Trainer:
         except Stopped:
             return
         self.counters.last_evaluation = result.mean
-        self.counters.next_evaluation = self.env_steps - self.env_steps % self.config.eval_every + self.config.eval_every
+        self.counters.next_evaluation = (
+            self.env_steps - self.env_steps % self.config.eval_every + self.config.eval_every
+        )
         metrics.write(self.env_steps, {"eval/return": result.mean, "eval/length": float(np.mean(result.lengths))})
         display.say(f"{self.env_steps:>9,} steps: evaluation {result.mean:.1f} ± {result.standard_error:.1f}")
         self.counters.solved = self.config.stop_above is not None and result.mean > self.config.stop_above
@@ -257,7 +268,12 @@ class Trainer:
             display.update(self.env_steps, self._rates.shown() | {"evaluating": f"{episodes} episodes"})
 
         return evaluate(
-            self.agent, self.evaluation_tasks, self.execution, episodes=episodes, seed=self.seed + 10_000, on_step=on_step
+            self.agent,
+            self.evaluation_tasks,
+            self.execution,
+            episodes=episodes,
+            seed=self.seed + 10_000,
+            on_step=on_step,
         )
 
     def _final(self, metrics: MetricsLog, display: Display) -> Evaluation | None:
@@ -317,7 +333,9 @@ class Trainer:
         self.counters = Counters(**values["counters"])
         self.counters.solved = False
         self.learner.load_state_dict(contents.optimiser)
-        self.actor.load_state_dict({k.removeprefix("acting/"): v for k, v in tensors.items() if k.startswith("acting/")})
+        self.actor.load_state_dict(
+            {k.removeprefix("acting/"): v for k, v in tensors.items() if k.startswith("acting/")}
+        )
         self._running, self._returns = tensors["running_returns"].numpy(), values["returns"]
         self._arrival, cut = stand_again(self.tasks, self.stream, tensors, values["episodes"])
         self._running[cut] = 0.0

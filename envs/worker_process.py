@@ -159,7 +159,7 @@ def run(connection: Connection, lifeline: Connection, pickled: bytes) -> None:
             environments = [function() for function in pickle.loads(pickled)]
             first = environments[0]
             answer: Any = (first.observation_space, first.action_space, dict(first.metadata), first.render_mode)
-        except Exception as error:  # noqa: BLE001  whatever the task raised is the answer
+        except Exception as error:
             answer = _failed(error)
         while True:
             connection.send((number, answer))
@@ -168,7 +168,7 @@ def run(connection: Connection, lifeline: Connection, pickled: bytes) -> None:
                 break
             try:
                 answer = _COMMANDS[command](environments, argument)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 answer = _failed(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent is gone

@@ -78,7 +78,7 @@ class WorkerVectorEnv(TaskVectorEnv):
                     "top level of a module, or use workers=0."
                 ) from error
             which = f"environment {own[0]}" if len(own) == 1 else f"environments {own[0]}-{own[-1]}"
-            self._workers.append(Worker(f"worker {number} ({which} of {task})", own, pickled))
+            self._workers.append(Worker(f"worker {number} ({which} of {self.task})", own, pickled))
         # Also where nobody calls close(); it must not hold on to self.
         self._finalizer = weakref.finalize(self, shut_down, self._workers)
         try:
@@ -95,7 +95,7 @@ class WorkerVectorEnv(TaskVectorEnv):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.metadata = {**metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
-        self._records = [EpisodeRecord(self.single_action_space, seed) for _ in range(self.num_envs)]
+        self._records = [EpisodeRecord(self.single_action_space, self.seed) for _ in range(self.num_envs)]
         self._observations: list[Any] = [None] * self.num_envs
         self._in_step = False
 

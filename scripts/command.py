@@ -36,7 +36,8 @@ class TaskOptions:
 @contextlib.contextmanager
 def one_sentence_errors(*accepted: type[Exception]) -> Iterator[None]:
     """End the program with the message alone where the user can mend what is wrong."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("worldmodel").setLevel(logging.INFO)
     try:
         yield
     except (ValueError, FileNotFoundError, FloatingPointError, *accepted) as error:

@@ -1,6 +1,6 @@
 """Evaluate the agent of a run, and film it.
 
-    python scripts/evaluate.py runs/cartpole --episodes 10 --video cartpole.mp4
+python scripts/evaluate.py runs/cartpole --episodes 10 --video cartpole.mp4
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def main() -> None:
         options = read_config(command.logdir, TrainCommand).task
         count = command.num_envs or (1 if command.video else command.episodes)
         if command.video is not None and command.video.suffix not in (".mp4", ".gif"):
-            raise ValueError(f"A video is written as .mp4 or .gif, not {command.video.suffix!r}: --video evaluation.mp4.")
+            raise ValueError(
+                f"A video is written as .mp4 or .gif, not {command.video.suffix!r}: --video evaluation.mp4."
+            )
         tasks = options.make(
             command.seed, num_envs=count, workers=0, render_mode="rgb_array" if command.video else None
         )
@@ -52,7 +54,9 @@ def main() -> None:
         )  # fmt: skip
         fps = round(tasks.metadata.get("render_fps", 30) / tasks.action_repeat)
         tasks.close()
-        print(f"Return over {command.episodes} episodes: {result.mean:.1f} ± {result.standard_error:.1f} (standard error).")
+        print(
+            f"Return over {command.episodes} episodes: {result.mean:.1f} ± {result.standard_error:.1f} (standard error)."
+        )
         print(json.dumps({"returns": result.returns, "lengths": result.lengths}))
         if command.video is not None:
             command.video.parent.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,9 @@ def parse(arguments: list[str]) -> TrainCommand:
         default = TrainCommand(run=agents.RunConfig(agents.recipe(name, head.size)))
     command = tyro.cli(TrainCommand, args=arguments, default=default, description=__doc__, config=(AvoidSubcommands,))
     if head.resume is not None and (command.run.recipe, command.run.seed) != (stored.run.recipe, stored.run.seed):
-        raise ValueError(f"The run in {head.resume} has another recipe or seed than was given: leave them out, or give a new --logdir.")
+        raise ValueError(
+            f"The run in {head.resume} has another recipe or seed than was given: leave them out, or give a new --logdir."
+        )
     return command
 
 

@@ -51,7 +51,7 @@ class RewardHead(nn.Module):
         super().__init__()
         self.two_hot = TwoHot(config.bins.bins, config.bins.low, config.bins.high)
         self.network = mlp(inputs, config.units, config.layers, config.bins.bins).apply(initialise)
-        nn.init.zeros_(self.network[-1].weight)
+        nn.init.zeros_(self.network[-1].get_parameter("weight"))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., inputs] → logits [..., bins]."""
@@ -86,9 +86,7 @@ class ValueEnsemble(nn.Module):
         self.two_hot = TwoHot(bins.bins, bins.low, bins.high)
         self.network = EnsembleMLP(members, inputs, units, layers, bins.bins, dropout)
 
-    def forward(
-        self, features: Tensor, action: Tensor, members: Tensor | None = None, frozen: bool = False
-    ) -> Tensor:
+    def forward(self, features: Tensor, action: Tensor, members: Tensor | None = None, frozen: bool = False) -> Tensor:
         """features [..., F], action [..., A] → logits [M, ..., bins], of the chosen ``members`` if given.
 
         ``frozen``: gradients reach features and action, not the parameters.
@@ -179,4 +177,6 @@ def sample_one_hot(probabilities: Tensor, categories: tuple[int, ...]) -> Tensor
 
 def mode_one_hot(scores: Tensor, categories: tuple[int, ...]) -> Tensor:
     """The best category of each group as one-hot: [..., A] → [..., A]."""
-    return torch.cat([F.one_hot(x.argmax(-1), x.shape[-1]) for x in scores.split(categories, dim=-1)], dim=-1).to(scores.dtype)
+    return torch.cat([F.one_hot(x.argmax(-1), x.shape[-1]) for x in scores.split(categories, dim=-1)], dim=-1).to(
+        scores.dtype
+    )

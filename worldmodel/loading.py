@@ -55,5 +55,7 @@ def find_checkpoint(path: Path) -> Path:
         log.warning("Passed over: %s", sentence)
     if folder is None:
         found = f"; {len(damaged)} are damaged" if damaged else ""
-        raise FileNotFoundError(f"No checkpoint in {path / CHECKPOINTS}{found}: give the folder of a run (its --logdir).")
+        raise FileNotFoundError(
+            f"No checkpoint in {path / CHECKPOINTS}{found}: give the folder of a run (its --logdir)."
+        )
     return folder

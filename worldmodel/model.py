@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from worldmodel.data import Spec, Steps
 from worldmodel.dynamics import DynamicsConfig, SimNormDynamicsConfig, State, dynamics, map_state
 from worldmodel.encoders import EncoderConfig, VectorEncoderConfig, encoders
 from worldmodel.heads import ContinuationHead, ContinuationHeadConfig, RewardHead, RewardHeadConfig
-from worldmodel.objectives import ConsistencyConfig, ObjectiveConfig, Outcome, objectives
+from worldmodel.objectives import ConsistencyConfig, Objective, ObjectiveConfig, Outcome, objectives
 from worldmodel.scene import Scene, Source, weighted_mean
 
 
@@ -81,7 +81,7 @@ class WorldModel(nn.Module):
         """Every loss of the model: the dynamics' own, the objectives', the heads'. Pending writes are keyed by objective."""
         outcome = Outcome({name: loss.mean() for name, loss in scene.filtered.losses.items()})
         for index, objective in enumerate(self.objectives):
-            one = objective(scene)
+            one: Outcome = objective(scene)
             outcome.losses.update(one.losses)
             outcome.metrics.update(one.metrics)
             outcome.pending.update({f"objectives.{index}.{name}": value for name, value in one.pending.items()})
@@ -101,7 +101,7 @@ class WorldModel(nn.Module):
         for index, objective in enumerate(self.objectives):
             prefix = f"objectives.{index}."
             own = {name.removeprefix(prefix): value for name, value in pending.items() if name.startswith(prefix)}
-            objective.after_update(own, progress)
+            cast(Objective, objective).after_update(own, progress)
 
     def believe(self, state: State, action: Tensor, observation: dict[str, Tensor], is_first: Tensor) -> State:
         """One step with evidence: last state [B, ...] and action [B, A], observation [B, ...] → state [B, ...]."""
@@ -115,16 +115,20 @@ class WorldModel(nn.Module):
             return state, reward, torch.ones_like(reward)
         return state, reward, self.continuation.predict(self.dynamics.features(state))
 
-    def imagine(self, state: State, actions: Tensor | Callable[[Tensor], Tensor], horizon: int | None = None) -> Imagination:
+    def imagine(
+        self, state: State, actions: Tensor | Callable[[Tensor], Tensor], horizon: int | None = None
+    ) -> Imagination:
         """Roll the model forward from ``state`` [B, ...].
 
         Args:
             actions: [B, H, A], or a policy: features [B, F] → action [B, A], followed for ``horizon`` steps.
         """
-        if callable(actions) and horizon is None:
+        if not callable(actions):
+            horizon = actions.shape[1]
+        elif horizon is None:
             raise ValueError("Imagining with a policy needs a horizon: model.imagine(state, policy, horizon=15).")
         states, chosen, rewards, continuations = [state], [], [], []
-        for t in range(horizon if callable(actions) else actions.shape[1]):
+        for t in range(horizon):
             action = actions(self.dynamics.features(state)) if callable(actions) else actions[:, t]
             state, reward, continuation = self.arrive(state, action)
             states.append(state)

@@ -113,4 +113,4 @@ def config_from_dict(annotation: Any, data: Any) -> Any:
 
 def _dataclass_of(annotation: Any) -> type:
     options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    return next(option for option in options if dataclasses.is_dataclass(option))
+    return next(option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option))

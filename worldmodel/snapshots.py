@@ -100,7 +100,8 @@ def read_json(path: Path) -> Any:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """safetensors; tensors may lie anywhere and share memory."""
-    safetensors.torch.save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, path)
+    own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    safetensors.torch.save_file(own, path)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

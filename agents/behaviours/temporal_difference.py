@@ -84,11 +84,18 @@ class TemporalDifferencePlanning(Behaviour):
                 feature_dim, config.units, config.layers, spec.action, config.log_std_low, config.log_std_high
             )
         self.critic = ValueEnsemble(
-            config.critics, feature_dim + spec.action.dim, config.units, config.layers, config.critic_bins, config.critic_dropout
+            config.critics,
+            feature_dim + spec.action.dim,
+            config.units,
+            config.layers,
+            config.critic_bins,
+            config.critic_dropout,
         )
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False).eval()
         self.register_buffer("scale", torch.ones(()))
-        self.sequences = (CategoricalSequences if spec.action.discrete else GaussianSequences)(config.planner, spec.action)
+        self.sequences = (CategoricalSequences if spec.action.discrete else GaussianSequences)(
+            config.planner, spec.action
+        )
 
     def train(self, mode: bool = True) -> TemporalDifferencePlanning:
         """As nn.Module.train; the target critics stay in evaluation mode, without dropout."""
@@ -170,7 +177,8 @@ class TemporalDifferencePlanning(Behaviour):
 
     def after_update(self, pending: dict[str, Tensor]) -> None:
         self.scale.copy_(pending["scale"])
-        targets, online = list(self.target_critic.parameters()), list(self.critic.parameters())
+        targets: list[Tensor] = list(self.target_critic.parameters())
+        online: list[Tensor] = list(self.critic.parameters())
         torch._foreach_lerp_(targets, online, self.config.target_rate)
 
     # Acting
@@ -238,6 +246,8 @@ def one_hot_neighbours(probabilities: Tensor, action: ActionSpec) -> Tensor:
     group = torch.repeat_interleave(
         torch.arange(len(action.categories), device=drawn.device), torch.tensor(action.categories, device=drawn.device)
     )
-    own = group.unsqueeze(0) == group.unsqueeze(1)  # [A, A]: entry belongs to the same categorical as the category tried
+    own = group.unsqueeze(0) == group.unsqueeze(
+        1
+    )  # [A, A]: entry belongs to the same categorical as the category tried
     identity = torch.eye(action.dim, device=drawn.device)
     return torch.where(own, identity, drawn.unsqueeze(-2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class VectorEncoder(Encoder):
         self.symlog = config.symlog
         self.embed_dim = config.units
         sizes = [sum(spec.observation[key].shape[0] for key in self.keys)] + [config.units] * config.layers
-        self.layers = nn.Sequential(*(NormedLinear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)))
+        self.layers = nn.Sequential(*(NormedLinear(a, b) for a, b in pairwise(sizes)))
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
         vector = torch.cat([observation[key] for key in self.keys], dim=-1)

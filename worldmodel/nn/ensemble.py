@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ class EnsembleMLP(nn.Module):
         super().__init__()
         self.members, self.layers, self.dropout = members, layers, dropout
         sizes = [inputs] + [units] * layers + [outputs]
-        self.weights = nn.ParameterList(torch.empty(members, a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.weights = nn.ParameterList(torch.empty(members, a, b) for a, b in pairwise(sizes))
         self.biases = nn.ParameterList(torch.zeros(members, 1, b) for b in sizes[1:])
         self.gains = nn.ParameterList(torch.ones(members, 1, units) for _ in range(layers))
         self.shifts = nn.ParameterList(torch.zeros(members, 1, units) for _ in range(layers))
@@ -44,5 +46,9 @@ class EnsembleMLP(nn.Module):
             if layer == 0 and self.dropout and self.training and not frozen:
                 hidden = dropout(hidden, self.dropout)
             hidden = F.layer_norm(hidden, hidden.shape[-1:])
-            hidden = mish(torch.addcmul(pick(self.shifts[layer]).to(hidden.dtype), hidden, pick(self.gains[layer]).to(hidden.dtype)))
+            hidden = mish(
+                torch.addcmul(
+                    pick(self.shifts[layer]).to(hidden.dtype), hidden, pick(self.gains[layer]).to(hidden.dtype)
+                )
+            )
         return torch.baddbmm(pick(self.biases[-1]), hidden, pick(self.weights[-1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -77,10 +78,12 @@ class NormedLinear(nn.Module):
         return self.activation(self.norm(self.linear(x)))
 
 
-def mlp(inputs: int, units: int, layers: int, outputs: int, activation: Callable[[Tensor], Tensor] | None = None) -> nn.Sequential:
+def mlp(
+    inputs: int, units: int, layers: int, outputs: int, activation: Callable[[Tensor], Tensor] | None = None
+) -> nn.Sequential:
     """``layers`` hidden NormedLinear of ``units``, then a plain Linear, or a NormedLinear with ``activation``."""
     sizes = [inputs] + [units] * layers
-    hidden: list[nn.Module] = [NormedLinear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+    hidden: list[nn.Module] = [NormedLinear(a, b) for a, b in pairwise(sizes)]
     last = NormedLinear(sizes[-1], outputs, activation) if activation else nn.Linear(sizes[-1], outputs)
     return nn.Sequential(*hidden, last)
 

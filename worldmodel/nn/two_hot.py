@@ -24,6 +24,9 @@ class TwoHot(nn.Module):
     bins' expectation (TD-MPC2, arXiv 2310.16828, section 3.1). All arithmetic is float32.
     """
 
+    centres: Tensor
+    """[bins], in symlog space."""
+
     def __init__(self, bins: int = 101, low: float = -10.0, high: float = 10.0) -> None:
         super().__init__()
         if bins < 2 or not low < high:
@@ -33,7 +36,8 @@ class TwoHot(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """[...] → [..., bins], rows sum to 1."""
-        position = (symlog(x.float()).clamp(self.low, self.high) - self.low) * ((self.bins - 1) / (self.high - self.low))
+        per_unit = (self.bins - 1) / (self.high - self.low)
+        position = (symlog(x.float()).clamp(self.low, self.high) - self.low) * per_unit
         # A triangle of width one bin around the position *is* the two-hot encoding, without scatter or branches.
         index = torch.arange(self.bins, device=x.device, dtype=torch.float32)
         return (1 - (position.unsqueeze(-1) - index).abs()).clamp(min=0)

@@ -17,7 +17,7 @@ class ConsistencyConfig(ObjectiveConfig):
 
 @objectives.register("consistency", ConsistencyConfig)
 class Consistency(Objective):
-    """Σₖ ρᵏ⁻¹ · (imagined features at k − stop-gradient of the filtered features at k)², mean over batch and units, / H.
+    """Σₖ ρᵏ⁻¹ · (imagined features at k − stop-gradient of the filtered features at k)² / H, mean over batch and units.
 
     The latent self-prediction of TD-MPC2 (arXiv 2310.16828, equation 3). There is no target network: the reward and
     value losses, and the simplex of SimNorm, keep the features from collapsing.
