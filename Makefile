@@ -19,6 +19,8 @@ train: venv
 	$(BIN)/python scripts/evaluate.py runs/pendulum --episodes 1 --video runs/pendulum/evaluation.mp4
 
 test: venv
+	@$(BIN)/python -c 'import sys; from envs import opengl; opengl.choose_backend(); sys.exit(None if opengl.rendering_works() else opengl.MISSING)'
+	@command -v g++ >/dev/null || command -v clang++ >/dev/null || { echo "The tests of compilation need a C++ compiler: apt install g++ python3-dev."; exit 1; }
 	$(BIN)/python -m pytest
 
 lint: venv

@@ -56,6 +56,7 @@ class Checkpoints:
     logdir: Path
     _chunks: list[dict[str, Any]] = field(default_factory=list)
     _counts: list[int] = field(default_factory=list)
+    _passed_over: list[Path] = field(default_factory=list)
 
     @property
     def directory(self) -> Path:
@@ -82,6 +83,10 @@ class Checkpoints:
         """Restore agent and replay from the newest checkpoint that is whole, its chunks included; None if there is none.
 
         A damaged one is reported and passed over.
+
+        Raises:
+            DamagedError: all are damaged.
+            ValueError: it is the checkpoint of another agent, or of another number of environments.
         """
         folders = self._folders()
         for folder in reversed(folders):
@@ -92,6 +97,7 @@ class Checkpoints:
                     self._verify_chunk(chunk)
             except DamagedError as error:
                 log.warning("Passed over a checkpoint: %s", error)
+                self._passed_over.append(folder)
                 continue
             return self._restore(folder, values, agent, replay)
         if folders:
@@ -99,15 +105,29 @@ class Checkpoints:
         return None
 
     def _restore(self, folder: Path, values: dict[str, Any], agent: Agent, replay: Replay) -> Contents:
+        rings = read_tensors(folder / "replay.safetensors")
+        self._check_same(folder, agent, len(rings["steps_added"]), replay.num_envs)
         agent.model.load_state_dict(read_tensors(folder / "model.safetensors"))
         agent.behaviour.load_state_dict(read_tensors(folder / "behaviour.safetensors"))
         for chunk in values["chunks"]:
             replay.load_rows(read_tensors(self.logdir / REPLAY / chunk["file"]))
-        replay.load_state_dict(read_tensors(folder / "replay.safetensors"))
+        replay.load_state_dict(rings)
         self._chunks, self._counts = values["chunks"], replay.steps_added
         return Contents(
             read_tensors(folder / "optimiser.safetensors"), read_tensors(folder / "training.safetensors"), values
         )
+
+    def _check_same(self, folder: Path, agent: Agent, stored_envs: int, num_envs: int) -> None:
+        model = read_json(folder / MODEL)
+        advice = "go on with what it was started with, or give another logdir."
+        if differences := Spec.from_dict(model["spec"]).differences(agent.spec):
+            raise ValueError(
+                f"The run in {self.logdir} is of a task with other spaces: {' '.join(differences)} So {advice}"
+            )
+        if config_from_dict(AgentConfig, read_json(folder / "agent.json")["config"]) != agent.config:
+            raise ValueError(f"The run in {self.logdir} is of an agent with another configuration: {advice}")
+        if stored_envs != num_envs:
+            raise ValueError(f"The run in {self.logdir} has num_envs={stored_envs}, not {num_envs}: {advice}")
 
     def _append_chunk(self, replay: Replay) -> None:
         counts = replay.steps_added
@@ -136,11 +156,11 @@ class Checkpoints:
             raise DamagedError(f"{path} is damaged: its checksum is not the one that was written.")
 
     def _drop_old(self, step: int) -> None:
+        # Those that were damaged, and later ones, belong to a future that is now lived anew.
+        for folder in self._folders():
+            if int(folder.name) > step or (folder in self._passed_over and int(folder.name) != step):
+                shutil.rmtree(folder)
         folders = self._folders()
-        # Later ones were damaged and passed over: they belong to a future that is now lived anew.
-        for folder in [folder for folder in folders if int(folder.name) > step]:
-            shutil.rmtree(folder)
-            folders.remove(folder)
         for folder in folders[:-KEPT]:
             shutil.rmtree(folder)
         needed = {c["file"] for folder in folders[-KEPT:] for c in _chunks_of(folder)}

@@ -56,10 +56,7 @@ def evaluate(
         on_step: called after each step of the environments (to keep a display alive, or to raise and so to stop).
     """
     count = tasks.num_envs
-    if episodes % count:
-        raise ValueError(
-            f"{episodes} episodes cannot be shared evenly by {count} environments: give a multiple of {count}."
-        )
+    check_episodes(episodes, count)
     result = Evaluation([], [])
     devices = [execution.device] if execution.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -76,11 +73,21 @@ def evaluate(
             on_step()
             reward, last = (tensor.numpy() for tensor in arrival.outcome())
             executed = arrival.executed.numpy()
-            returns += reward * executed
-            lengths += executed
+            # An episode that begins without the last having ended was cut, and counts for nothing.
+            cut = arrival.current.is_first.numpy() & ~last
+            returns = np.where(cut, 0.0, returns + reward * executed)
+            lengths = np.where(cut, 0, lengths + executed)
             for index in np.flatnonzero(last & (left > 0)):
                 result.returns.append(float(returns[index]))
                 result.lengths.append(int(lengths[index]))
                 left[index] -= 1
             returns[last], lengths[last] = 0.0, 0
     return result
+
+
+def check_episodes(episodes: int, num_envs: int) -> None:
+    """Raise ValueError unless so many environments share so many episodes evenly."""
+    if episodes < 1 or episodes % num_envs:
+        raise ValueError(
+            f"{episodes} episodes cannot be shared evenly by {num_envs} environments: give a multiple of {num_envs}."
+        )

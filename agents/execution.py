@@ -33,9 +33,11 @@ class Execution:
     """
 
     def __init__(self, config: ExecutionConfig) -> None:
-        self.device = _device(config.device)
+        self.device = named_device(config.device)
         self.dtype = _dtype(config.precision, self.device)
         self._compiled: dict[Callable, Callable] = {}
+        if config.compile not in ("auto", "yes", "no"):
+            raise ValueError(f"compile={config.compile!r} is not supported: give 'auto', 'yes' or 'no'.")
         self.compiles = config.compile != "no"
         obstacle = None if self.device.type == "cuda" or not self.compiles else obstacle_to_compiling()
         if obstacle and config.compile == "yes":
@@ -71,12 +73,17 @@ class Execution:
         name = (
             torch.cuda.get_device_name(self.device)
             if self.device.type == "cuda"
-            else f"cpu, {torch.get_num_threads()} threads"
+            else f"cpu, {_counted(torch.get_num_threads(), 'thread')}"
         )
         return f"{name}, {str(self.dtype).removeprefix('torch.')}{', compiled' if self.compiles else ''}"
 
 
-def _device(name: str) -> torch.device:
+def named_device(name: str) -> torch.device:
+    """The device called auto, cpu, cuda or cuda:N.
+
+    Raises:
+        ValueError: no such device, or none on this machine.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -85,11 +92,16 @@ def _device(name: str) -> torch.device:
         raise ValueError(f"There is no device {name!r}: give auto, cpu, cuda or cuda:N.") from None
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"Device {name!r} is not supported: give auto, cpu, cuda or cuda:N.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
         raise ValueError(
-            f"Device {name!r} was asked for, but PyTorch sees {torch.cuda.device_count()} GPUs here: give auto or cpu."
+            f"Device {name!r} was asked for, but PyTorch sees {_counted(count, 'GPU')} here: give auto or cpu."
         )
     return device
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:

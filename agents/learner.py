@@ -21,7 +21,9 @@ class ParameterGroupConfig:
     """Parameters with settings of their own: those whose names begin with one of ``prefixes``."""
 
     prefixes: tuple[str, ...]
+    """Beginnings of the parameters' names."""
     learning_rate_scale: float = 1.0
+    """Times the optimiser's learning rate."""
     eps: float | None = None
     """None: the optimiser's."""
     clips_apart: bool = False
@@ -33,9 +35,13 @@ class OptimiserConfig:
     """Adam (arXiv 1412.6980)."""
 
     learning_rate: float = 3e-4
+    """Step size."""
     beta1: float = 0.9
+    """Decay of the gradient's moving average."""
     beta2: float = 0.999
+    """Decay of the squared gradient's moving average."""
     eps: float = 1e-8
+    """Added to the root of the second moment."""
     clip: float = 20.0
     """Largest norm of the gradient."""
     groups: tuple[ParameterGroupConfig, ...] = ()

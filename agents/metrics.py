@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +38,15 @@ class Averages:
         names = self._names
         self._names, self._sums, self._count = [], [], 0
         return dict(zip(names, means, strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was added since the last ``take``, as JSON."""
+        sums = torch.stack(self._sums).tolist() if self._count else []
+        return {"count": self._count, "sums": dict(zip(self._names, sums, strict=True))}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device | str = "cpu") -> None:
+        self._count, self._names = state["count"], list(state["sums"])
+        self._sums = [torch.tensor(value, device=device) for value in state["sums"].values()]
 
 
 class MetricsLog:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import gymnasium
+import torch
 from tyro.conf import Positional, arg
 
 from agents.agent import Agent, AgentConfig
@@ -141,12 +142,20 @@ def without_continuation(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, agent=dataclasses.replace(recipe.agent, model=model))
 
 
-def make(name: str | Recipe, tasks: gymnasium.vector.VectorEnv, *, size: str | None = None, **changes: Any) -> Agent:
+def make(
+    name: str | Recipe,
+    tasks: gymnasium.vector.VectorEnv,
+    *,
+    size: str | None = None,
+    seed: int | None = None,
+    **changes: Any,
+) -> Agent:
     """An agent for the tasks, from a recipe's name or from a recipe of your own.
 
     Args:
         tasks: a vector environment, from ``envs.make`` or your own; read for its spaces, its ``episode_length`` (in
             decisions) and whether it ``terminates``, where it says so.
+        seed: of the first weights; left out, that of the tasks.
         changes: fields of ``Recipe`` to change, such as ``batch_size=128``.
 
     Raises:
@@ -154,9 +163,15 @@ def make(name: str | Recipe, tasks: gymnasium.vector.VectorEnv, *, size: str | N
     """
     if isinstance(name, str):
         name = recipe(name, size, terminates=getattr(tasks, "terminates", True))
+    elif size is not None:
+        raise ValueError(
+            f"A recipe has its size already, {name.size}: leave out size={size!r}, or give the recipe by name."
+        )
     check_fields(Recipe, changes)
     built = dataclasses.replace(name, **changes)
     spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
-    agent = Agent(built.agent, spec, getattr(tasks, "episode_length", None))
+    with torch.random.fork_rng([]):
+        torch.manual_seed(getattr(tasks, "seed", 0) if seed is None else seed)
+        agent = Agent(built.agent, spec, getattr(tasks, "episode_length", None))
     agent.recipe = built
     return agent

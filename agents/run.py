@@ -19,7 +19,8 @@ from agents.evaluation import Evaluation
 from agents.execution import Execution, ExecutionConfig
 from agents.recipes import Recipe
 from agents.trainer import Trainer, TrainerConfig
-from worldmodel.registry import config_from_dict, config_to_dict
+from worldmodel.diagnostics import open_loop
+from worldmodel.registry import check_fields, config_from_dict, config_to_dict
 from worldmodel.snapshots import write_file
 
 CONFIG, RESULT = "config.yaml", "result.json"
@@ -60,6 +61,7 @@ def train(
         The evaluation at the end.
     """
     seed = getattr(tasks, "seed", 0) if seed is None else seed
+    check_fields(TrainerConfig, options)
     config = RunConfig(agent.recipe, TrainerConfig(steps=steps, **options), execution, seed)
     remake = getattr(tasks, "remake", None)
     if evaluation_tasks is not None or remake is None:
@@ -87,7 +89,6 @@ def train_run(
 ) -> Evaluation | None:
     """``train`` with a configuration; ``written`` (or the configuration) is what ``config.yaml`` will say."""
     logdir.mkdir(parents=True, exist_ok=True)
-    write_config(logdir, config if written is None else written)
     trainer = Trainer(
         agent,
         config.recipe,
@@ -98,9 +99,24 @@ def train_run(
         evaluation_tasks=evaluation_tasks,
         seed=config.seed,
     )
+    # Not before the trainer found that it can go on: the configuration of a run is not lost to a mistaken command.
+    write_config(logdir, config if written is None else written)
     evaluation = trainer.run()
-    write_result(logdir, trainer, config, evaluation)
+    write_result(logdir, trainer, config, evaluation, look_ahead(trainer))
     return evaluation
+
+
+def look_ahead(trainer: Trainer, sequences: int = 256, horizon: int = 15) -> dict[str, list[float]]:
+    """How far the model imagines rightly: open-loop errors by horizon on replayed sequences; {} where none is so long."""
+    replay, model = trainer.replay, trainer.agent.model.eval()
+    if len(replay) <= horizon:
+        return {}
+    try:
+        steps, _ = replay.sample(sequences, horizon + 1, device=trainer.execution.device)
+    except ValueError:  # every episode is shorter
+        return {}
+    errors = open_loop(model, steps)
+    return {name: [round(float(value), 4) for value in values] for name, values in errors._asdict().items()}
 
 
 def write_config(logdir: Path, config: Any) -> None:
@@ -119,7 +135,13 @@ def read_config(logdir: Path, annotation: type) -> Any:
     return config_from_dict(annotation, yaml.safe_load(path.read_text()))
 
 
-def write_result(logdir: Path, trainer: Trainer, config: RunConfig, evaluation: Evaluation | None) -> None:
+def write_result(
+    logdir: Path,
+    trainer: Trainer,
+    config: RunConfig,
+    evaluation: Evaluation | None,
+    open_loop_errors: dict[str, list[float]],
+) -> None:
     result = {
         "task": getattr(trainer.tasks, "task", None),
         "recipe": config.recipe.name,
@@ -132,6 +154,7 @@ def write_result(logdir: Path, trainer: Trainer, config: RunConfig, evaluation: 
         "returns": evaluation.returns if evaluation else [],
         "wall_seconds": round(trainer.counters.seconds, 1),
         "execution": trainer.execution.describe(),
+        "open_loop": open_loop_errors,
         "versions": versions(),
     }
     write_file(logdir / RESULT, (json.dumps(result, indent=2) + "\n").encode())

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import signal
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -20,12 +15,14 @@ from agents.actor import Actor
 from agents.agent import Agent
 from agents.checkpoint import Checkpoints, Contents
 from agents.display import Display
-from agents.evaluation import Evaluation, evaluate
-from agents.execution import Execution
+from agents.evaluation import Evaluation, check_episodes, evaluate
+from agents.execution import Execution, named_device
 from agents.learner import Learner
 from agents.metrics import Averages, MetricsLog
+from agents.progress import Counters, Rates, next_multiple
 from agents.recipes import Recipe
 from agents.restoring import running_episodes, stand_again, standing
+from agents.stopping import Stopped, StopSignals
 from worldmodel.data import Replay, StepStream
 
 log = logging.getLogger("worldmodel")
@@ -36,6 +33,7 @@ class TrainerConfig:
     """How long a run takes, and how it is watched. Steps are environment steps, action repeat included."""
 
     steps: int = 100_000
+    """How long to train, from the run's beginning."""
     eval_every: int = 10_000
     """Environment steps between evaluations; 0 evaluates at the end alone."""
     eval_episodes: int = 5
@@ -43,6 +41,7 @@ class TrainerConfig:
     final_episodes: int = 10
     """Episodes of the evaluation at the end."""
     log_every: int = 500
+    """Environment steps between rows of metrics."""
     checkpoint_minutes: float = 5.0
     """Minutes between checkpoints; one is written at every stop besides."""
     replay_device: str = "cpu"
@@ -50,34 +49,28 @@ class TrainerConfig:
     stop_above: float | None = None
     """End the run once an evaluation's mean return is above this."""
 
-
-@dataclass
-class Counters:
-    """What a run counts, all of it in its checkpoints."""
-
-    decisions: int = 0
-    episodes: int = 0
-    updates_owed: float = 0.0
-    """Updates that the train ratio asks for and that are not done yet."""
-    next_evaluation: int = 0
-    next_log: int = 0
-    seconds: float = 0.0
-    """Wall time of earlier sittings."""
-    last_return: float | None = None
-    last_evaluation: float | None = None
-    solved: bool = False
-
-
-class Stopped(Exception):
-    """The run was asked to stop, and is saved."""
+    def __post_init__(self) -> None:
+        least = {
+            "steps": 1,
+            "eval_every": 0,
+            "eval_episodes": 1,
+            "final_episodes": 1,
+            "log_every": 1,
+            "checkpoint_minutes": 0,
+        }
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{name} is at least {minimum}: got {getattr(self, name)}.")
 
 
 class Trainer:
-    """One run of one agent.
+    """One run of one agent, from the last checkpoint if the run's folder has one.
 
     Args:
         evaluation_tasks: environments for evaluations alone; None for a run without evaluations.
-        metadata: said in ``result.json``, besides what the trainer knows.
+
+    Raises:
+        ValueError: what the folder holds is another run, or all of it is damaged.
     """
 
     def __init__(
@@ -95,7 +88,7 @@ class Trainer:
         self.agent, self.recipe, self.config, self.execution, self.seed = agent, recipe, config, execution, seed
         self.tasks, self.evaluation_tasks, self.logdir = tasks, evaluation_tasks, logdir
         self.repeat: int = getattr(tasks, "action_repeat", 1)
-        self.random_decisions = recipe.resolved_random_decisions(agent.episode_length)
+        self.random_decisions = self._random_decisions()
         total_updates = int(config.steps / self.repeat * recipe.updates_per_decision)
         self.learner = Learner(agent, recipe.optimiser, execution, total_updates)
         self.stream = StepStream(tasks)
@@ -107,7 +100,22 @@ class Trainer:
         self.averages = Averages()
         self._running = np.zeros(tasks.num_envs)  # return of each running episode
         self._returns: list[float] = []  # of the episodes ended since the last row of metrics
-        self._stop = False
+        self._stop = StopSignals()
+        if evaluation_tasks is not None:
+            for episodes in (config.eval_episodes, config.final_episodes):
+                check_episodes(episodes, evaluation_tasks.num_envs)
+        torch.manual_seed(seed)
+        self._resumed = self._resume()
+        self._rates = Rates(lambda: (self.env_steps, self.learner.updates))
+
+    def _random_decisions(self) -> int:
+        decisions = self.recipe.resolved_random_decisions(self.agent.episode_length)
+        if decisions < (least := self.recipe.batch_length * self.tasks.num_envs):
+            raise ValueError(
+                f"random_decisions={decisions} leaves the replay without a sequence of {self.recipe.batch_length} steps "
+                f"to learn from: give at least {least}."
+            )
+        return decisions
 
     def _replay(self) -> Replay:
         disk = self.config.replay_device == "disk"
@@ -115,7 +123,7 @@ class Trainer:
             self.agent.spec,
             max(min(self.recipe.replay_capacity, 2 * self.config.steps // self.repeat + 10_000), self.tasks.num_envs),
             self.tasks.num_envs,
-            device="cpu" if disk else self.config.replay_device,
+            device="cpu" if disk else named_device(self.config.replay_device),
             directory=self.logdir / "replay-memory" if disk else None,
             seed=self.seed,
         )
@@ -137,25 +145,24 @@ class Trainer:
         )
 
     def run(self) -> Evaluation | None:
-        """Train until ``config.steps``, from the last checkpoint if the run's folder has one; then evaluate.
+        """Train until ``config.steps``, then evaluate.
 
         Raises:
             Stopped: after SIGINT or SIGTERM, with everything saved.
             NonFiniteLossError: with the last checkpoint intact.
         """
-        resumed = self._resume()
-        metrics = MetricsLog(self.logdir, from_step=self.env_steps + 1 if resumed else None)
+        metrics = MetricsLog(self.logdir, from_step=self.env_steps + 1 if self._resumed else 0)
         title = f"{self.recipe.name} {self.recipe.size}"
         try:
-            with Display(title, self.config.steps) as display, self._stopping():
+            with Display(title, self.config.steps) as display, self._stop:
                 display.say(self.describe())
                 display.say(f"Runs on {self.execution.describe()}; logs to {self.logdir}.")
                 self._started, self._saved = time.monotonic() - self.counters.seconds, time.monotonic()
-                self._rates = _Rates(self)
+                self._rates.restart()
                 self._loop(metrics, display)
                 if self._saved_at != (self.env_steps, self.learner.updates):
                     self._save()
-                if self._stop:
+                if self._stop.asked:
                     raise Stopped
                 return self._final(metrics, display)
         finally:
@@ -166,16 +173,15 @@ class Trainer:
             self._arrival = self.stream.reset(seed=self.seed)
         while True:
             self._learn(display)
-            if not self._stop and self.env_steps >= self.counters.next_log:
+            if not self._stop.asked and self.env_steps >= self.counters.next_log:
                 self._write(metrics)
-            if not self._stop and self._evaluation_due():
+            if not self._stop.asked and self._evaluation_due():
                 self._evaluate(metrics, display)
-            if self._stop or self.env_steps >= self.config.steps or self.counters.solved:
+            if self._stop.asked or self.env_steps >= self.config.steps or self.counters.solved:
                 return
-            if time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes:
-                self._save()
+            self._save_if_due()
             self._collect()
-            display.update(self.env_steps, self._rates.shown())
+            self._show(display)
 
     def _collect(self) -> None:
         """One decision of every environment."""
@@ -207,7 +213,7 @@ class Trainer:
         """The updates that are owed; none while the agent still acts at random."""
         if self.counters.decisions < self.random_decisions:
             return
-        while self.counters.updates_owed >= 1 and not self._stop:
+        while self.counters.updates_owed >= 1 and not self._stop.asked:
             steps, _ = self.replay.sample(
                 self.recipe.batch_size,
                 self.recipe.batch_length,
@@ -217,14 +223,24 @@ class Trainer:
             self.averages.add(self.learner.update(steps))
             self.counters.updates_owed -= 1
             if self.counters.updates_owed > self.tasks.num_envs * self.recipe.updates_per_decision:
-                display.update(self.env_steps, self._rates.shown())
+                self._show(display)
+                self._save_if_due()
 
     # Watching
+
+    def _show(self, display: Display, **more: str) -> None:
+        decisions_left = (self.config.steps - self.env_steps) / self.repeat
+        left = decisions_left * self.recipe.updates_per_decision + self.counters.updates_owed
+        display.update(self.env_steps, self._rates.shown(self.counters, left) | more)
 
     def _write(self, metrics: MetricsLog) -> None:
         self.learner.check()
         row = {f"train/{name}": value for name, value in self.averages.take().items()}
-        row |= {"speed/steps_per_second": self._rates.steps(), "speed/updates_per_second": self._rates.updates()}
+        steps_per_second, updates_per_second = self._rates.now()
+        row |= {
+            "speed/steps_per_second": steps_per_second,
+            "speed/updates_per_second": updates_per_second,
+        }
         row |= {
             "episodes": self.counters.episodes,
             "updates": self.learner.updates,
@@ -235,7 +251,7 @@ class Trainer:
             self._returns = []
         metrics.write(self.env_steps, row)
         self._rates.restart()
-        self.counters.next_log = self.env_steps - self.env_steps % self.config.log_every + self.config.log_every
+        self.counters.next_log = next_multiple(self.env_steps, self.config.log_every)
 
     def _evaluation_due(self) -> bool:
         due = (
@@ -251,9 +267,7 @@ class Trainer:
         except Stopped:
             return
         self.counters.last_evaluation = result.mean
-        self.counters.next_evaluation = (
-            self.env_steps - self.env_steps % self.config.eval_every + self.config.eval_every
-        )
+        self.counters.next_evaluation = next_multiple(self.env_steps, self.config.eval_every)
         metrics.write(self.env_steps, {"eval/return": result.mean, "eval/length": float(np.mean(result.lengths))})
         display.say(f"{self.env_steps:>9,} steps: evaluation {result.mean:.1f} ± {result.standard_error:.1f}")
         self.counters.solved = self.config.stop_above is not None and result.mean > self.config.stop_above
@@ -263,9 +277,9 @@ class Trainer:
         assert self.evaluation_tasks is not None
 
         def on_step() -> None:
-            if self._stop:
+            if self._stop.asked:
                 raise Stopped
-            display.update(self.env_steps, self._rates.shown() | {"evaluating": f"{episodes} episodes"})
+            self._show(display, evaluating=f"{episodes} episodes")
 
         return evaluate(
             self.agent,
@@ -286,26 +300,9 @@ class Trainer:
 
     # Stopping and going on
 
-    @contextlib.contextmanager
-    def _stopping(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM ends the run after the present step; a second SIGINT interrupts as usual."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            self._stop = True
-            signal.signal(signal.SIGINT, before[signal.SIGINT])
-
-        before: dict[signal.Signals, Any] = {}
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                before[number] = signal.signal(number, stop)
-        except ValueError:  # signals belong to the main thread; elsewhere the caller stops us
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _save_if_due(self) -> None:
+        if time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes:
+            self._save()
 
     def _save(self) -> None:
         self.learner.check()
@@ -317,6 +314,7 @@ class Trainer:
         tensors |= standing(self._arrival) | {"running_returns": torch.from_numpy(self._running)}
         episodes, actions = running_episodes(self.tasks)
         values = {"counters": asdict(self.counters), "episodes": episodes, "returns": self._returns}
+        values["averages"] = self.averages.state_dict()
         self.checkpoints.save(
             self.env_steps, self.agent, self.replay, Contents(self.learner.state_dict(), tensors | actions, values)
         )
@@ -331,12 +329,17 @@ class Trainer:
             return False
         tensors, values = contents.tensors, contents.values
         self.counters = Counters(**values["counters"])
-        self.counters.solved = False
+        self.counters.solved &= self.config.stop_above is not None
+        if self.config.steps < self.env_steps:
+            raise ValueError(
+                f"The run in {self.logdir} has done {self.env_steps:,} steps: give --steps of at least as many."
+            )
         self.learner.load_state_dict(contents.optimiser)
         self.actor.load_state_dict(
             {k.removeprefix("acting/"): v for k, v in tensors.items() if k.startswith("acting/")}
         )
         self._running, self._returns = tensors["running_returns"].numpy(), values["returns"]
+        self.averages.load_state_dict(values.get("averages", {"count": 0, "sums": {}}), self.execution.device)
         self._arrival, cut = stand_again(self.tasks, self.stream, tensors, values["episodes"])
         self._running[cut] = 0.0
         torch.set_rng_state(tensors["random/torch"])
@@ -346,33 +349,3 @@ class Trainer:
         self._saved_at = (self.env_steps, self.learner.updates)
         log.info("Goes on from step %s.", f"{self.env_steps:,}")
         return True
-
-
-class _Rates:
-    """Steps and updates a second since the last row of metrics, and what the display shows of a run."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.restart()
-
-    def restart(self) -> None:
-        self._time, self._steps, self._updates = time.monotonic(), self.trainer.env_steps, self.trainer.learner.updates
-
-    def steps(self) -> float:
-        return (self.trainer.env_steps - self._steps) / max(time.monotonic() - self._time, 1e-6)
-
-    def updates(self) -> float:
-        return (self.trainer.learner.updates - self._updates) / max(time.monotonic() - self._time, 1e-6)
-
-    def shown(self) -> dict[str, str]:
-        trainer, counters = self.trainer, self.trainer.counters
-        shown = {"steps/s": f"{self.steps():.0f}", "updates/s": f"{self.updates():.1f}"}
-        if counters.last_return is not None:
-            shown["return"] = f"{counters.last_return:.1f}"
-        if counters.last_evaluation is not None:
-            shown["evaluation"] = f"{counters.last_evaluation:.1f}"
-        if self.updates() > 0:
-            left = (trainer.config.steps - trainer.env_steps) / trainer.repeat * trainer.recipe.updates_per_decision
-            seconds = (left + counters.updates_owed) / self.updates()
-            shown["left"] = f"{int(seconds // 60)}:{int(seconds % 60):02d}"
-        return shown

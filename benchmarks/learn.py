@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+RUNS_FOLDER = Path("runs/learn")
 RESULTS = ROOT / "benchmarks" / "results"
 PLANNER = ("--size", "1m", "--behaviour.planner.samples", "256", "--behaviour.planner.iterations", "4")
 
@@ -35,49 +36,54 @@ class Run:
     def name(self) -> str:
         return f"{self.task.replace('/', '-')}{self.variant and '-' + self.variant}-seed{self.seed}"
 
-    @property
-    def logdir(self) -> Path:
-        return ROOT / "runs" / "learn" / self.name
-
-    def command(self, anew: bool = False) -> list[str]:
+    def command(self, runs: Path, anew: bool = False) -> list[str]:
+        logdir = runs / self.name
         arguments = ["scripts/train.py", "tdmpc2", "--steps", str(self.steps)]
-        if not anew and any((self.logdir / "checkpoints").glob("*")):
-            return [*arguments, "--resume", str(self.logdir.relative_to(ROOT))]
+        if not anew and any((logdir / "checkpoints").glob("*")):
+            return [*arguments, "--resume", str(logdir)]
         every = 1_000 if self.steps < 10_000 else 5_000
         arguments += ["--task", self.task, "--seed", str(self.seed), "--eval-every", str(every)]
         arguments += [*PLANNER, *self.options]
         arguments += ["--stop-above", str(self.solved)] if self.solved is not None else []
-        return [*arguments, "--logdir", str(self.logdir.relative_to(ROOT))]
+        return [*arguments, "--logdir", str(logdir)]
 
     @property
     def record(self) -> Path:
         return RESULTS / "learning" / f"{self.name}.json"
 
-    def keep(self) -> None:
+    def done(self) -> bool:
+        """Whether the record shows these steps; the runs of one name go on from each other."""
+        if not self.record.is_file():
+            return False
+        result = json.loads(self.record.read_text())
+        return result["env_steps"] >= self.steps or (self.solved is not None and result["return"] > self.solved)
+
+    def keep(self, runs: Path) -> None:
         """Write the record of a finished run."""
-        result = json.loads((self.logdir / "result.json").read_text())
-        rows = [json.loads(line) for line in (self.logdir / "metrics.jsonl").read_text().splitlines()]
+        result = json.loads((runs / self.name / "result.json").read_text())
+        rows = [json.loads(line) for line in (runs / self.name / "metrics.jsonl").read_text().splitlines()]
         curve = [[row["step"], round(row["eval/return"], 1)] for row in rows if "eval/return" in row]
-        record = {"command": f"python {shlex.join(self.command(anew=True))}", "curve": curve, **result}
+        record = {"command": f"python {shlex.join(self.command(RUNS_FOLDER, anew=True))}", "curve": curve, **result}
         self.record.parent.mkdir(parents=True, exist_ok=True)
         self.record.write_text(json.dumps(record, indent=1) + "\n")
 
 
 RUNS = (
     Run("Pendulum-v1", 2_400, 0),
-    Run("dmc/cartpole-swingup", 100_000, 0),
+    Run("dmc/cartpole-swingup", 50_000, 0),
     Run("CartPole-v1", 50_000, 0, solved=499.0),
     Run("dmc/reacher-easy", 50_000, 0),
     Run("Acrobot-v1", 50_000, 0, solved=-90.0),
-    Run("dmc/finger-spin", 50_000, 0),
-    Run("dmc/cartpole-balance", 100_000, 0),
     Run("Pendulum-v1", 2_400, 1),
     Run("Pendulum-v1", 2_400, 2),
+    Run("dmc/cartpole-balance", 50_000, 0),
+    Run("dmc/finger-spin", 50_000, 0),
+    Run("dmc/cartpole-swingup", 100_000, 0),
+    Run("dmc/reacher-easy", 100_000, 0),
     Run("dmc/cartpole-swingup", 50_000, 1),
     Run("dmc/cartpole-swingup", 50_000, 2),
     Run("dmc/cartpole-swingup", 50_000, 0, variant="float32", options=("--precision", "float32")),
 )
-
 
 PUBLISHED = {  # mean and worst of 3 seeds at 100 k environment steps, TD-MPC2's repository, size 5m
     "dmc/cartpole-swingup": (839.4, 789.8),
@@ -99,7 +105,8 @@ def summarise() -> None:
     """Write the table and the figure of all records that are there."""
     import matplotlib.pyplot as plt
 
-    records = [(run, json.loads(run.record.read_text())) for run in RUNS if run.record.is_file()]
+    latest = {run.name: run for run in RUNS if run.record.is_file()}
+    records = [(run, json.loads(run.record.read_text())) for run in latest.values()]
     lines = ["| task | seed | environment steps | return | published at 100 k (5m) | wall minutes |", "|---" * 6 + "|"]
     tasks = list(dict.fromkeys(run.task for run, _ in records))
     figure, axes = plt.subplots(2, -(-len(tasks) // 2), figsize=(3.2 * -(-len(tasks) // 2), 5.2), squeeze=False)
@@ -132,15 +139,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="run only those whose name contains this, in any case")
     parser.add_argument("--collect", action="store_true", help="run nothing, write the table and the figure alone")
+    parser.add_argument("--runs", type=Path, default=RUNS_FOLDER, help="the folder of the runs, which go on from there")
     arguments = parser.parse_args()
     for run in RUNS:
-        if arguments.collect or run.record.is_file() or arguments.only.lower() not in run.name.lower():
+        if arguments.collect or run.done() or arguments.only.lower() not in run.name.lower():
             continue
-        print(" ".join(run.command()), flush=True)
-        code = subprocess.run([sys.executable, *run.command()], cwd=ROOT, check=False).returncode
+        command = run.command(arguments.runs)
+        print(shlex.join(command), flush=True)
+        code = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
         if code:
             raise SystemExit(code)
-        run.keep()
+        run.keep(arguments.runs)
         summarise()
     summarise()
 

@@ -26,13 +26,14 @@ class EvaluateCommand:
     logdir: Positional[Path]
     """The run's folder."""
     episodes: int = 10
+    """Whole episodes."""
     num_envs: int | None = None
     """Environments run together, a divisor of the episodes; None: all episodes at once, or one where a video is made."""
     seed: int = 20_000
     """Of the episodes; training uses others."""
     video: Path | None = None
     """Film the first environment: .mp4 or .gif."""
-    execution: Annotated[agents.ExecutionConfig, arg(name="")] = agents.ExecutionConfig()
+    execution: Annotated[agents.ExecutionConfig, arg(name="")] = agents.ExecutionConfig(compile="no")
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def main() -> None:
             agent, tasks, agents.Execution(command.execution), episodes=command.episodes, seed=command.seed,
             film=command.video is not None,
         )  # fmt: skip
-        fps = round(tasks.metadata.get("render_fps", 30) / tasks.action_repeat)
+        fps = max(round(tasks.metadata.get("render_fps", 30)), 1)
         tasks.close()
         print(
             f"Return over {command.episodes} episodes: {result.mean:.1f} ± {result.standard_error:.1f} (standard error)."
@@ -60,7 +61,12 @@ def main() -> None:
         print(json.dumps({"returns": result.returns, "lengths": result.lengths}))
         if command.video is not None:
             command.video.parent.mkdir(parents=True, exist_ok=True)
-            timing = {"fps": fps} if command.video.suffix == ".mp4" else {"duration": 1000 / fps, "loop": 0}
+            # Even sides are enough for H.264; imageio would stretch pictures to multiples of 16.
+            timing = (
+                {"fps": fps, "macro_block_size": 2}
+                if command.video.suffix == ".mp4"
+                else {"duration": 1000 / fps, "loop": 0}
+            )
             imageio.mimwrite(command.video, result.frames, **timing)
             print(f"Filmed {len(result.frames)} frames: {command.video}")
 

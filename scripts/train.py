@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 from command import TaskOptions, one_sentence_errors
 from tyro.conf import AvoidSubcommands, arg
@@ -24,7 +24,7 @@ import agents
 import envs
 from agents.recipes import without_continuation
 from agents.run import RESULT, evaluation_envs, read_config, train_run
-from agents.trainer import Stopped
+from agents.stopping import Stopped
 from worldmodel.loading import CHECKPOINTS
 
 
@@ -54,11 +54,30 @@ def parse(arguments: list[str]) -> TrainCommand:
         name = next((a for a in arguments[:1] if not a.startswith("-")), "tdmpc2")
         default = TrainCommand(run=agents.RunConfig(agents.recipe(name, head.size)))
     command = tyro.cli(TrainCommand, args=arguments, default=default, description=__doc__, config=(AvoidSubcommands,))
-    if head.resume is not None and (command.run.recipe, command.run.seed) != (stored.run.recipe, stored.run.seed):
+    if head.resume is None:
+        if command.run.recipe.name != default.run.recipe.name:
+            agents.recipe(command.run.recipe.name)
+            raise ValueError(f"Give the recipe before the options: train.py {command.run.recipe.name} --task ...")
+        return command
+    started, given = ((dataclasses.replace(c.task, workers=0), c.run.recipe, c.run.seed) for c in (stored, command))
+    if started != given:
         raise ValueError(
-            f"The run in {head.resume} has another recipe or seed than was given: leave them out, or give a new --logdir."
+            f"The run in {head.resume} has another task, recipe or seed than was given: "
+            "leave them out, or give a new --logdir."
         )
     return command
+
+
+def imagination_in_words(logdir: Path) -> str:
+    """How far ahead the model imagines rewards rightly, along actions that were really taken."""
+    errors = json.loads((logdir / RESULT).read_text())["open_loop"]
+    if not errors:
+        return "No episode was long enough to compare imagination with it."
+    rows = [
+        f"  {k:>2} steps ahead   {errors['reward_error'][k - 1]:8.3f}   {errors['reward_baseline'][k - 1]:8.3f}"
+        for k in (1, 3, 5, 10, 15)
+    ]
+    return "\n".join(["Imagined rewards: error   without a model", *rows])
 
 
 def main() -> None:
@@ -67,7 +86,6 @@ def main() -> None:
         logdir, run = command.logdir, command.run
         if command.resume is None and any((logdir / CHECKPOINTS).glob("*")):
             raise ValueError(f"{logdir} holds a run already: go on with --resume {logdir}, or give a new --logdir.")
-        torch.manual_seed(run.seed)
         tasks = command.task.make(run.seed)
         recipe = run.recipe if tasks.terminates else without_continuation(run.recipe)
         run = dataclasses.replace(run, recipe=recipe)
@@ -87,6 +105,7 @@ def main() -> None:
             f"Return over {len(result.returns)} episodes: {result.mean:.1f} ± {result.standard_error:.1f} (standard error); "
             f"written to {logdir / RESULT}."
         )
+        print(imagination_in_words(logdir))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,11 @@ class BinsConfig:
     """Two-hot regression over bins evenly spaced in symlog space."""
 
     bins: int = 101
+    """How many."""
     low: float = -10.0
+    """The lowest, in symlog space."""
     high: float = 10.0
+    """The highest, in symlog space."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,9 @@ class RewardHeadConfig:
     """The reward received on arrival."""
 
     units: int = 512
+    """Width of the hidden layers."""
     layers: int = 2
+    """Hidden layers."""
     bins: BinsConfig = BinsConfig()
     weight: float = 0.1
     """Weight of its loss."""
@@ -39,7 +44,9 @@ class ContinuationHeadConfig:
     """Whether the world goes on after an arrival."""
 
     units: int = 512
+    """Width of the hidden layers."""
     layers: int = 2
+    """Hidden layers."""
     weight: float = 1.0
     """Weight of its loss."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from worldmodel.data import Steps
-from worldmodel.dynamics import Dynamics, Filtered, State, map_state, where_first
+from worldmodel.dynamics import Dynamics, Filtered, State, map_state, state_at, where_first
 from worldmodel.encoders import Encoder
 
 Source = Literal["filtered", "imagined"]
@@ -37,7 +36,7 @@ class Scene:
         """[B, T − k]: whether steps t and t + k belong to one episode, so that t's actions lead to t + k."""
         crossed = self.steps.is_first[:, 1:].cumsum(1)
         crossed = torch.cat([torch.zeros_like(crossed[:, :1]), crossed], dim=1)
-        return crossed[:, distance:] == crossed[:, : self.length - distance]
+        return crossed[:, distance:] == crossed[:, : max(self.length - distance, 0)]
 
     @property
     def embedding(self) -> Tensor:
@@ -58,11 +57,11 @@ class Scene:
         """States [B, T]: the first as filtered, the rest imagined along the replayed actions, anew after each reset."""
         if self._imagined is None:
             filtered = self.filtered.states
-            state = _at(filtered, 0)
+            state = state_at(filtered, 0)
             states = [state]
             for t in range(1, self.length):
                 state = self._dynamics.step(state, self.steps.action[:, t - 1])
-                state = where_first(self.steps.is_first[:, t], _at(filtered, t), state)
+                state = where_first(self.steps.is_first[:, t], state_at(filtered, t), state)
                 states.append(state)
             self._imagined = map_state(lambda *tensors: torch.stack(tensors, dim=1), *states)
         return self._imagined
@@ -70,11 +69,6 @@ class Scene:
     def features(self, source: Source) -> Tensor:
         """[B, T, F] of the filtered or of the imagined states."""
         return self._dynamics.features(self.filtered.states if source == "filtered" else self.imagined)
-
-
-def _at(states: State, t: int) -> State:
-    select: Callable[[Tensor], Tensor] = lambda tensor: tensor[:, t]  # noqa: E731
-    return map_state(select, states)
 
 
 def weighted_mean(loss: Tensor, mask: Tensor, decay: float = 1.0) -> Tensor:

@@ -35,10 +35,12 @@ def writing(folder: Path) -> Iterator[Path]:
         for path in beside.iterdir():
             _flush(path)
         _flush(beside)
-        if folder.exists():
-            shutil.rmtree(folder)
+        replaced = beside.with_name(f"{beside.name}.replaced")
+        if folder.exists():  # put aside by one rename: removing it takes long enough to be interrupted in between
+            folder.rename(replaced)
         beside.rename(folder)
         _flush(folder.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -22,16 +22,21 @@ class MPPIConfig:
     """Model predictive path integral control, as TD-MPC2 configures it (arXiv 2310.16828, table 8)."""
 
     horizon: int = 3
+    """H, decisions planned ahead."""
     iterations: int | None = None
     """None: 6, or 8 where the action has 20 or more dimensions."""
     samples: int = 512
     """Candidates an iteration, those of the policy included."""
     policy_candidates: int = 24
+    """Candidates that the policy proposes, kept in every iteration."""
     elites: int = 64
+    """Best candidates, which the search distribution is fitted to."""
     temperature: float = 0.5
     """Elites weigh exp(temperature · (return − best return))."""
     min_std: float = 0.05
+    """Least standard deviation of the search."""
     max_std: float = 2.0
+    """Greatest standard deviation of the search, where every plan starts."""
     uniform: float = 0.1
     """Discrete actions: the share of the uniform distribution in the search distribution, which plays min_std's part."""
 
@@ -100,14 +105,17 @@ class CategoricalSequences:
 
     def __init__(self, config: MPPIConfig, action: ActionSpec) -> None:
         self.config, self.categories = config, action.categories
-        self.even = torch.cat([torch.full((n,), 1 / n) for n in action.categories])
+
+    def even(self, device: torch.device) -> Tensor:
+        """The uniform distribution's probabilities [A], made where they are needed: no copy between devices."""
+        return torch.cat([torch.full((count,), 1 / count, device=device) for count in self.categories])
 
     def initial(self, batch_size: int, device: torch.device) -> Tensor:
-        return self.even.to(device).expand(batch_size, self.config.horizon, -1).clone()
+        return self.even(device).expand(batch_size, self.config.horizon, -1).clone()
 
     def warm_start(self, plan: Tensor) -> tuple[Tensor, ...]:
         # Half the last plan and half uniform: as wide a search as the Gaussian's, which restarts at max_std.
-        even = self.even.to(plan.device)
+        even = self.even(plan.device)
         shifted = torch.cat([plan[:, 1:], even.expand_as(plan[:, :1])], dim=1)
         return (0.5 * shifted + 0.5 * even,)
 
@@ -116,7 +124,7 @@ class CategoricalSequences:
 
     def fit(self, elites: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
         frequency = (weights[:, :, None, None] * elites).sum(1)
-        return ((1 - self.config.uniform) * frequency + self.config.uniform * self.even.to(elites.device),)
+        return ((1 - self.config.uniform) * frequency + self.config.uniform * self.even(elites.device),)
 
     def explore(self, action: Tensor, parameters: tuple[Tensor, ...]) -> Tensor:
         return sample_one_hot(parameters[0][:, 0], self.categories)

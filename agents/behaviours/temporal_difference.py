@@ -27,9 +27,11 @@ class DiscountConfig:
     """γ = clip((L/denominator − 1) / (L/denominator), low, high), L the episode's length in decisions."""
 
     denominator: float = 5.0
+    """How many effective horizons an episode has."""
     low: float = 0.95
+    """The least discount."""
     high: float = 0.995
-    """Also the discount of tasks without a time limit."""
+    """The greatest discount, and that of tasks without a time limit."""
 
     def resolve(self, episode_length: int | None) -> float:
         if episode_length is None:
@@ -45,12 +47,16 @@ class TemporalDifferenceConfig(BehaviourConfig):
     """False: act by the policy alone."""
     discount: DiscountConfig = DiscountConfig()
     units: int = 512
+    """Width of the hidden layers of policy and Q functions."""
     layers: int = 2
+    """Hidden layers of policy and Q functions."""
     critics: int = 5
     """Q functions, of which two random ones are used wherever a single value is needed."""
     critic_bins: BinsConfig = BinsConfig()
     critic_dropout: float = 0.01
+    """Dropout after the first layer of the Q functions."""
     critic_weight: float = 0.1
+    """Weight of the value loss."""
     target_rate: float = 0.01
     """τ: how far the target Q functions move towards the online ones at each update."""
     decay: float = 0.5
@@ -58,7 +64,9 @@ class TemporalDifferenceConfig(BehaviourConfig):
     entropy: float = 1e-4
     """Weight of the entropy in the policy's loss."""
     log_std_low: float = -10.0
+    """Least logarithm of the policy's standard deviation, before squashing."""
     log_std_high: float = 2.0
+    """Greatest logarithm of the policy's standard deviation, before squashing."""
     scale_rate: float = 0.01
     """Rate of the moving average of the values' 5–95 % range, by which the policy's loss divides them."""
 
@@ -162,7 +170,7 @@ class TemporalDifferencePlanning(Behaviour):
         candidates = one_hot_neighbours(probabilities.detach(), self.action)  # [..., A, A]
         with torch.no_grad():
             repeated = features.unsqueeze(-2).expand(*candidates.shape[:-1], -1)
-            values = self.critic.predict(repeated, candidates, members).mean(0)  # [..., A]
+            values = self.critic.predict(repeated, candidates, members, frozen=True).mean(0)  # [..., A]
         # Each of the K categoricals gives one estimate of the same expectation: their mean as value, all their gradients.
         total, groups = (probabilities * values).sum(-1), len(self.action.categories)
         expected = total - total.detach() * (groups - 1) / groups
@@ -231,7 +239,7 @@ class TemporalDifferencePlanning(Behaviour):
         for t in range(actions.shape[1]):
             state, reward, continuation = model.arrive(state, actions[:, t])
             total = total + weight * reward
-            weight = weight * self.discount * (continuation > 0.5)
+            weight = weight * self.discount * (continuation >= 0.5)
         features = model.dynamics.features(state)
         value = self.critic.predict(features, self.policy.sample(features), members).mean(0)
         return total + weight * value
@@ -243,11 +251,8 @@ def one_hot_neighbours(probabilities: Tensor, action: ActionSpec) -> Tensor:
     The other categoricals keep one draw from ``probabilities``.
     """
     drawn = sample_one_hot(probabilities, action.categories)
-    group = torch.repeat_interleave(
-        torch.arange(len(action.categories), device=drawn.device), torch.tensor(action.categories, device=drawn.device)
-    )
-    own = group.unsqueeze(0) == group.unsqueeze(
-        1
-    )  # [A, A]: entry belongs to the same categorical as the category tried
+    # [A, A]: whether the entry belongs to the same categorical as the category tried.
+    blocks = [torch.ones(count, count, dtype=torch.bool, device=drawn.device) for count in action.categories]
+    own = torch.block_diag(*blocks)
     identity = torch.eye(action.dim, device=drawn.device)
     return torch.where(own, identity, drawn.unsqueeze(-2))

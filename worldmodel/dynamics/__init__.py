@@ -1,6 +1,15 @@
 """Embedding and action → latent state, one file a kind. ``make("simnorm", embed_dim=…, action_dim=…)`` builds one."""
 
-from worldmodel.dynamics.base import Dynamics, DynamicsConfig, Filtered, State, dynamics, map_state, where_first
+from worldmodel.dynamics.base import (
+    Dynamics,
+    DynamicsConfig,
+    Filtered,
+    State,
+    dynamics,
+    map_state,
+    state_at,
+    where_first,
+)
 from worldmodel.dynamics.simnorm import SimNormDynamics, SimNormDynamicsConfig, SimNormState
 
 make = dynamics.make
@@ -16,5 +25,6 @@ __all__ = [
     "dynamics",
     "make",
     "map_state",
+    "state_at",
     "where_first",
 ]

@@ -64,6 +64,11 @@ def map_state(function: Callable[..., Tensor], *states: State) -> State:
     return type(states[0])(*(function(*tensors) for tensors in zip(*states, strict=True)))
 
 
+def state_at(states: State, t: int) -> State:
+    """The states [B, ...] at time t of states [B, T, ...]."""
+    return map_state(lambda tensor: tensor[:, t], states)
+
+
 def where_first(is_first: Tensor, fresh: State, state: State) -> State:
     """``fresh`` where ``is_first`` [B], ``state`` elsewhere, for states of tensors [B, ...]."""
     return map_state(lambda a, b: torch.where(is_first.view(-1, *[1] * (b.ndim - 1)), a, b), fresh, state)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from worldmodel.data import Spec
 from worldmodel.encoders.base import Encoder, EncoderConfig, encoders
-from worldmodel.nn import NormedLinear, symlog
+from worldmodel.nn import NormedLinear, initialise, symlog
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class VectorEncoder(Encoder):
         self.symlog = config.symlog
         self.embed_dim = config.units
         sizes = [sum(spec.observation[key].shape[0] for key in self.keys)] + [config.units] * config.layers
-        self.layers = nn.Sequential(*(NormedLinear(a, b) for a, b in pairwise(sizes)))
+        self.layers = nn.Sequential(*(NormedLinear(a, b) for a, b in pairwise(sizes))).apply(initialise)
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
         vector = torch.cat([observation[key] for key in self.keys], dim=-1)

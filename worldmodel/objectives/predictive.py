@@ -11,6 +11,7 @@ from worldmodel.scene import Scene, weighted_mean
 @dataclass(frozen=True)
 class ConsistencyConfig(ObjectiveConfig):
     weight: float = 20.0
+    """Weight of its loss."""
     decay: float = 0.5
     """ρ: a prediction k steps ahead weighs ρᵏ⁻¹."""
 

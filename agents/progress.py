@@ -1,0 +1,66 @@
+"""How far a run is, and how fast it goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass
+class Counters:
+    """What a run counts, all of it in its checkpoints."""
+
+    decisions: int = 0
+    episodes: int = 0
+    updates_owed: float = 0.0
+    """Updates that the train ratio asks for and that are not done yet."""
+    next_evaluation: int = 0
+    """Environment step of the next evaluation."""
+    next_log: int = 0
+    """Environment step of the next row of metrics."""
+    seconds: float = 0.0
+    """Wall time of earlier sittings."""
+    last_return: float | None = None
+    last_evaluation: float | None = None
+    solved: bool = False
+    """Whether an evaluation was above ``stop_above``."""
+
+
+def next_multiple(step: int, interval: int) -> int:
+    """The first multiple of ``interval`` after ``step``."""
+    return step - step % interval + interval
+
+
+class Rates:
+    """Environment steps and updates a second, since the last ``restart``.
+
+    Args:
+        done: gives the environment steps and the updates done so far.
+    """
+
+    def __init__(self, done: Callable[[], tuple[int, int]]) -> None:
+        self._done = done
+        self.restart()
+
+    def restart(self) -> None:
+        self._since, self._before = time.monotonic(), self._done()
+
+    def now(self) -> tuple[float, float]:
+        """Environment steps and updates a second."""
+        seconds = max(time.monotonic() - self._since, 1e-6)
+        steps, updates = (done - before for done, before in zip(self._done(), self._before, strict=True))
+        return steps / seconds, updates / seconds
+
+    def shown(self, counters: Counters, updates_left: float) -> dict[str, str]:
+        """For the terminal: speeds, returns, and the time that ``updates_left`` take."""
+        steps, updates = self.now()
+        shown = {"steps/s": f"{steps:.0f}", "updates/s": f"{updates:.1f}"}
+        if counters.last_return is not None:
+            shown["return"] = f"{counters.last_return:.1f}"
+        if counters.last_evaluation is not None:
+            shown["evaluation"] = f"{counters.last_evaluation:.1f}"
+        if updates > 0:
+            seconds = updates_left / updates
+            shown["left"] = f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+        return shown

@@ -1,0 +1,117 @@
+import dataclasses
+
+import gymnasium
+import pytest
+import torch
+from gymnasium import spaces
+from tiny import tiny_recipe
+
+import agents
+from worldmodel.data import Spec
+from worldmodel.registry import config_from_dict, config_to_dict
+
+WALKER = Spec.from_spaces(spaces.Box(-1, 1, (24,)), spaces.Box(-1, 1, (6,)))
+
+
+class Tasks:
+    """As much of a vector environment as an agent is made from."""
+
+    def __init__(self, observation: spaces.Space, action: spaces.Space, **attributes):
+        self.single_observation_space, self.single_action_space = observation, action
+        self.__dict__ |= attributes
+
+
+@pytest.mark.parametrize("size", ["1m", "5m", "19m", "48m", "317m"])
+def test_sizes_have_nearly_the_parameters_of_their_names(size):
+    with torch.device("meta"):  # counted without being allocated
+        agent = agents.Agent(agents.recipe("tdmpc2", size, terminates=False).agent, WALKER, 500)
+    learned = sum(p.numel() for p in agent.parameters() if p.requires_grad)
+    assert learned / 1e6 == pytest.approx(float(size.removesuffix("m")), rel=0.25)
+
+
+def test_the_published_numbers_are_the_defaults():
+    recipe = agents.recipe("tdmpc2")
+    behaviour, planner = recipe.agent.behaviour, recipe.agent.behaviour.planner
+    assert recipe.size == "5m"
+    assert (recipe.batch_size, recipe.batch_length, recipe.updates_per_decision) == (256, 4, 1.0)
+    assert (planner.samples, planner.elites, planner.policy_candidates, planner.horizon) == (512, 64, 24, 3)
+    assert (behaviour.critics, behaviour.units, behaviour.critic_bins.bins) == (5, 512, 101)
+    assert recipe.optimiser.learning_rate == 3e-4
+    assert [group.learning_rate_scale for group in recipe.optimiser.groups] == [0.3, 1.0]
+    assert recipe.resolved_random_decisions(500) == 2500
+    assert recipe.resolved_random_decisions(100) == recipe.resolved_random_decisions(None) == 1000
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda tasks: agents.make("tdmpc", tasks), "no recipe named 'tdmpc': did you mean 'tdmpc2'"),
+        (lambda tasks: agents.make("tdmpc2", tasks, size="6m"), "no size '6m': choose from 1m, 5m, 19m, 48m, 317m"),
+        (lambda tasks: agents.make("tdmpc2", tasks, batchsize=3), "'batchsize': did you mean 'batch_size'"),
+        (lambda tasks: agents.make("tdmpc2", tasks, batch_length=1), "batch_length ≥ 2.*: got 256, 1"),
+        (lambda tasks: agents.make(tiny_recipe(), tasks, size="5m"), "has its size already, 1m"),
+    ],
+)
+def test_wrong_names_and_numbers_are_answered_in_a_sentence(call, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        call(Tasks(spaces.Box(-1, 1, (3,)), spaces.Discrete(2)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("observation", "action", "words"),
+    [
+        (spaces.Box(-1, 1, (3,)), spaces.MultiBinary(3), "MultiBinary.*accepted are Box"),
+        (spaces.Text(5), spaces.Discrete(2), "Text.*accepted are Box"),
+        (spaces.Box(0, 255, (8, 8, 3), "uint8"), spaces.Discrete(2), "'image' is an image"),
+    ],
+)
+def test_spaces_that_cannot_be_read_are_named(observation, action, words):
+    with pytest.raises(ValueError, match=words):
+        agents.make("tdmpc2", Tasks(observation, action), size="1m")
+
+
+SPACES = {
+    "box": (spaces.Box(-1, 1, (3,)), spaces.Box(-2, 5, (2, 2)), 3, 4),
+    "discrete": (spaces.Discrete(4), spaces.Discrete(3, start=1), 4, 3),
+    "multidiscrete": (spaces.MultiDiscrete([2, 3]), spaces.MultiDiscrete([2, 4]), 5, 6),
+    "dict": (
+        spaces.Dict({"b": spaces.Box(-1, 1, (2,)), "a": spaces.Discrete(3), "c": spaces.MultiBinary(2)}),
+        spaces.Discrete(2), 7, 2,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_an_agent_of_any_spaces_acts_as_its_environment_accepts(name):
+    observation, action, observed, acted = SPACES[name]
+    tasks = Tasks(observation, action)
+    agent = agents.make(tiny_recipe(), tasks).eval()
+    assert sum(entry.shape[0] for entry in agent.spec.observation.values()) == observed
+    batched = gymnasium.vector.utils.batch_space(observation, 3)
+    seen = agent.spec.observation_arrays(batched.sample())
+    for explore in (False, True):
+        chosen, _ = agent.act(seen, torch.ones(3, dtype=torch.bool), agent.initial(3), explore=explore)
+        assert chosen.shape == (3, acted)
+        assert all(action.contains(one) for one in agent.spec.action.to_environment(chosen))
+
+
+def test_a_task_that_never_terminates_learns_no_continuation():
+    box = spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (1,))
+    assert agents.make("tdmpc2", Tasks(*box, terminates=False), size="1m").model.continuation is None
+    assert agents.make("tdmpc2", Tasks(*box, terminates=True), size="1m").model.continuation is not None
+    assert agents.make("tdmpc2", Tasks(*box), size="1m").model.continuation is not None
+
+
+def test_the_discount_follows_from_the_episode_length_in_decisions():
+    box = spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (1,))
+    discounts = [
+        agents.make(tiny_recipe(), Tasks(*box, episode_length=length)).behaviour.discount
+        for length in (5, 500, 100_000, None)
+    ]
+    assert discounts == pytest.approx([0.95, 0.99, 0.995, 0.995])
+
+
+def test_a_recipe_written_down_is_read_back_the_same():
+    recipe = dataclasses.replace(agents.recipe("tdmpc2", "19m", terminates=False), batch_size=7)
+    assert config_from_dict(agents.Recipe, config_to_dict(recipe)) == recipe

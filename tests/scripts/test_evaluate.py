@@ -1,0 +1,64 @@
+import json
+
+import imageio
+import pytest
+from commands import TINY, command
+
+PLAIN = ("--device", "cpu", "--compile", "no")
+
+
+@pytest.fixture(scope="module", params=["Pendulum-v1", "dmc/pendulum-swingup"])
+def run(request, tmp_path_factory):
+    logdir = tmp_path_factory.mktemp("runs") / "run"
+    said = command("train.py", "tdmpc2", "--task", request.param, *TINY, "--steps", 20, "--logdir", logdir)
+    assert said.code == 0, said.error
+    return request.param, logdir
+
+
+def test_episodes_are_evaluated_alike_each_time(run):
+    first, second = (command("evaluate.py", run[1], "--episodes", 3, *PLAIN) for _ in range(2))
+    assert first.code == 0, first.error
+    assert first.out == second.out
+    values = json.loads(first.out.splitlines()[-1])
+    assert len(values["returns"]) == len(values["lengths"]) == 3
+    assert f"Return over 3 episodes: {sum(values['returns']) / 3:.1f}" in first.out
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+def test_a_video_of_an_episode_plays_in_real_time(run, tmp_path, suffix):
+    task, logdir = run
+    video = tmp_path / "films" / f"episode{suffix}"
+    said = command("evaluate.py", logdir, "--episodes", 1, "--video", video, *PLAIN)
+    assert said.code == 0, said.error
+    decisions = json.loads(said.out.splitlines()[1])["lengths"][0]
+    reader = imageio.get_reader(video)
+    frames = [frame for frame in reader]  # noqa: C416  (its length is not known: list() asks for it)
+    assert len(frames) == decisions
+    assert frames[0].std() > 0
+    assert "resizing" not in said.error
+    # Gymnasium's pendulum is rendered 30 times a second; dm_control's takes 50 steps a second, two to a decision.
+    rate = {"Pendulum-v1": 30, "dmc/pendulum-swingup": 25}[task]
+    if suffix == ".mp4":
+        assert reader.get_meta_data()["fps"] == pytest.approx(rate, rel=0.05)
+    else:
+        assert reader.get_meta_data()["duration"] == pytest.approx(1000 / rate, abs=10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--video", "film.avi"], "A video is written as .mp4 or .gif, not '.avi'"),
+        (["--episodes", "3", "--num-envs", "2"], "give a multiple of 2"),
+    ],
+)
+def test_what_is_given_wrongly_ends_with_code_2_and_one_sentence(run, arguments, words):
+    said = command("evaluate.py", run[1], *arguments)
+    assert said.code == 2
+    assert words in said.error
+    assert len(said.error.strip().splitlines()) == 1
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    said = command("evaluate.py", tmp_path)
+    assert said.code == 2
+    assert f"{tmp_path} has no config.yaml" in said.error

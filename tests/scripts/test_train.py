@@ -1,0 +1,226 @@
+import json
+import re
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from commands import TINY, command, rows, started
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import worldmodel
+
+STEPS = 60
+OPTIONS = ["--task", "Pendulum-v1", *TINY, "--steps", STEPS, "--log-every", 1, "--eval-every", 40]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run, and what its command said."""
+    logdir = tmp_path_factory.mktemp("runs") / "whole"
+    return logdir, command("train.py", "tdmpc2", *OPTIONS, "--logdir", logdir)
+
+
+def weights(logdir):
+    newest = max((logdir / "checkpoints").iterdir())
+    return load_file(newest / "model.safetensors") | load_file(newest / "behaviour.safetensors")
+
+
+def assert_same_run(one, other):
+    assert rows(one) == rows(other)
+    assert (
+        json.loads((one / "result.json").read_text())["returns"]
+        == json.loads((other / "result.json").read_text())["returns"]
+    )
+    assert all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
+
+
+def wait_for(condition, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_run_leaves_its_configuration_result_metrics_events_and_checkpoints(whole):
+    logdir, said = whole
+    assert said.code == 0, said.error
+    config = yaml.safe_load((logdir / "config.yaml").read_text())
+    assert config["task"]["task"] == "Pendulum-v1"
+    assert config["run"]["trainer"]["steps"] == STEPS
+    assert config["run"]["recipe"]["agent"]["model"]["encoder"]["units"] == 8
+    result = json.loads((logdir / "result.json").read_text())
+    asked = {"task": "Pendulum-v1", "recipe": "tdmpc2", "size": "1m", "seed": 0, "env_steps": STEPS, "updates": STEPS}
+    assert asked.items() <= result.items()
+    assert result["return"] == pytest.approx(np.mean(result["returns"]))
+    assert result["return_standard_error"] == pytest.approx(np.std(result["returns"], ddof=1) / 2**0.5)
+    assert result["wall_seconds"] > 0
+    assert {"python", "torch", "gymnasium", "mujoco", "worldmodel"} <= result["versions"].keys()
+    evaluations = [(row["step"], row["eval/return"]) for row in rows(logdir) if "eval/return" in row]
+    assert evaluations == [(40, evaluations[0][1]), (STEPS, result["return"])]
+    events = EventAccumulator(str(logdir))
+    events.Reload()
+    assert [event.step for event in events.Scalars("eval/return")] == [40, STEPS]
+    assert {"train/consistency", "train/return", "speed/updates_per_second"} <= set(events.Tags()["scalars"])
+
+
+def test_a_run_says_in_words_what_it_does_and_how_it_ended(whole):
+    logdir, said = whole
+    assert f"{STEPS} environment steps are {STEPS} decisions" in said.out
+    assert "Train ratio 32: 1 update a decision" in said.out
+    assert "after 30 random decisions" in said.out
+    assert re.search(r"Replay of [\d,]+ steps: [\d.]+ KiB in memory", said.error)
+    result = json.loads((logdir / "result.json").read_text())
+    words = f"Return over 2 episodes: {result['return']:.1f} ± {result['return_standard_error']:.1f} (standard error)"
+    assert words in said.out
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """A run in a process of its own, far from its end; it has checkpoints and has begun to learn."""
+    logdir = tmp_path / "run"
+    arguments = [*OPTIONS, "--steps", 100_000, "--checkpoint-minutes", 0.002, "--logdir", logdir]
+    process = started("train.py", "tdmpc2", *arguments)
+
+    def learning():
+        return any((logdir / "checkpoints").glob("0*")) and len(rows(logdir)) > 42
+
+    wait_for(learning, process)
+    yield logdir, process
+    process.kill()
+    process.communicate(timeout=30)
+
+
+def assert_goes_on_as_if_never_stopped(logdir, steps, whole):
+    again = command("train.py", "--resume", logdir, "--steps", steps, "--checkpoint-minutes", 5)
+    assert again.code == 0, again.error
+    assert "Goes on from step" in again.error
+    assert command("train.py", "tdmpc2", *OPTIONS, "--steps", steps, "--logdir", whole).code == 0
+    assert_same_run(whole, logdir)
+
+
+def test_after_sigterm_a_run_goes_on_as_if_it_had_never_stopped(interrupted, tmp_path):
+    logdir, process = interrupted
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert f"Stopped and saved. Go on with: python scripts/train.py --resume {logdir}" in said
+    stopped = int(max((logdir / "checkpoints").iterdir()).name)
+    assert stopped >= rows(logdir)[-1]["step"]
+    assert_goes_on_as_if_never_stopped(logdir, stopped + 5, tmp_path / "whole")
+
+
+def test_after_kill_a_run_goes_on_from_its_last_checkpoint_without_rows_of_the_lost_future(interrupted, tmp_path):
+    logdir, process = interrupted
+    process.kill()
+    process.communicate(timeout=30)
+    metrics = logdir / "metrics.jsonl"
+    end = rows(logdir)[-1]["step"] + 5
+    lost = json.dumps({"step": end - 1, "train/return": 1e9})
+    metrics.write_text(f'{metrics.read_text()}{lost}\n{{"step": {end}, "tra')
+    assert_goes_on_as_if_never_stopped(logdir, end, tmp_path / "whole")
+
+
+def test_a_second_run_into_the_same_folder_is_refused_in_a_sentence(whole):
+    before = {path: path.read_bytes() for path in whole[0].rglob("*") if path.is_file()}
+    said = command("train.py", "tdmpc2", *OPTIONS, "--logdir", whole[0])
+    assert_one_sentence(said, f"holds a run already: go on with --resume {whole[0]}")
+    assert before == {path: path.read_bytes() for path in whole[0].rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tdmpc3"], "There is no recipe named 'tdmpc3': did you mean 'tdmpc2'"),
+        (["--size", "1m", "tdmpc3"], "There is no recipe named 'tdmpc3': did you mean 'tdmpc2'"),
+        (["tdmpc2", "--size", "7m"], "tdmpc2 has no size '7m': choose from 1m, 5m"),
+        (["tdmpc2", "--task", "Pendulm-v1"], "There is no task 'Pendulm-v1'; did you mean Pendulum-v1"),
+        (["tdmpc2", "--task", "dmc/cartpol-swingup"], "did you mean dmc/cartpole-swingup"),
+        (["tdmpc2", "--observation", "pixel"], "observation='pixel' is not available; use observation='state'"),
+        (["tdmpc2", "--device", "gpu"], "There is no device 'gpu': give auto, cpu"),
+        (["tdmpc2", "--replay-device", "gpu"], "There is no device 'gpu': give auto, cpu"),
+        (["tdmpc2", "--log-every", "0"], "log_every is at least 1"),
+        (["--resume", "nowhere"], "nowhere has no config.yaml: give the folder of a run"),
+    ],
+)
+def test_what_is_given_wrongly_ends_with_code_2_and_one_sentence(tmp_path, arguments, words):
+    resumed = arguments[0] == "--resume"
+    said = command("train.py", *arguments, *([] if resumed else ["--logdir", tmp_path / "run"]))
+    assert_one_sentence(said, words)
+    assert not any((tmp_path / "run").glob("checkpoints/*"))
+
+
+def assert_one_sentence(said, words):
+    assert said.code == 2, (said.out, said.error)
+    assert "Traceback" not in said.error
+    assert words in said.error
+    complaints = [line for line in said.error.strip().splitlines() if not line.startswith("Replay of")]
+    assert len(complaints) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--bach-size", "3"], "--batch-size"),  # misspelt: answered with the right one
+        (["--precision", "float16"], "float32"),
+        (["--behaviour.planner.elites", "600"], "MPPI takes its elites"),
+    ],
+)
+def test_wrong_options_end_with_code_2_and_say_what_is_accepted(tmp_path, arguments, words):
+    said = command("train.py", "tdmpc2", *arguments, "--logdir", tmp_path)
+    assert said.code == 2
+    assert "Traceback" not in said.error
+    assert words in said.error
+
+
+def test_help_uses_the_words_of_the_papers():
+    said = command("train.py", "--help")
+    assert said.code == 0
+    text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", said.out).split())
+    for words in (
+        "--task", "--steps", "--size", "--resume", "--seed", "--num-envs", "--device", "--precision",
+        "dmc/<domain>-<task> of the dm_control suite",
+        "The published size: 1m, 5m, 19m, 48m or 317m",
+        "Replayed steps per decision of an environment",
+        "Model predictive path integral control",
+        "SimNorm", "Two-hot regression", "symlog", "Q functions",
+        "--behaviour.planner.elites", "--behaviour.target-rate",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+@pytest.mark.parametrize(
+    "changed", [["--task", "CartPole-v1"], ["--num-envs", "2"], ["--seed", "1"], ["--batch-size", "9"]]
+)
+def test_a_run_goes_on_with_what_it_was_started_with_alone(whole, changed):
+    before = (whole[0] / "config.yaml").read_bytes()
+    said = command("train.py", "--resume", whole[0], *changed)
+    assert_one_sentence(said, "has another task, recipe or seed than was given")
+    assert (whole[0] / "config.yaml").read_bytes() == before
+
+
+def test_a_finished_run_goes_on_to_more_steps(tmp_path):
+    options = ["--task", "CartPole-v1", *TINY, "--logdir", tmp_path]
+    assert command("train.py", "tdmpc2", *options, "--steps", 40).code == 0
+    said = command("train.py", "tdmpc2", "--resume", tmp_path, "--steps", 50)
+    assert said.code == 0, said.error
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["env_steps"], result["updates"], result["size"]) == (50, 50, "1m")
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["run"]["trainer"]["steps"] == 50
+    steps = [row["step"] for row in rows(tmp_path)]
+    assert steps == sorted(steps)
+
+
+def test_the_model_is_loaded_from_the_folder_alone(whole, tmp_path):
+    model = worldmodel.load(whole[0])
+    state = model.dynamics.initial(2)
+    imagined = model.imagine(state, torch.zeros(2, 5, 1))
+    assert imagined.rewards.shape == (2, 5)
+    assert not model.training
+    assert all(torch.equal(v, weights(whole[0])[k]) for k, v in model.state_dict().items() if k in weights(whole[0]))
+    with pytest.raises(FileNotFoundError, match="No checkpoint in"):
+        worldmodel.load(tmp_path)

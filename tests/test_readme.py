@@ -1,0 +1,68 @@
+"""What the README says, runs: its Python blocks as one program, its shell lines as far as their arguments."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_python_blocks_run_one_after_the_other(tmp_path: Path) -> None:
+    program = "\n".join(blocks("python"))
+    # The program as printed trains for minutes; here it takes its first steps and one short evaluation.
+    quick = "steps=60, final_episodes=1, eval_episodes=1, execution=agents.ExecutionConfig(compile='no')"
+    assert program.count("steps=2_400") == 1
+    program = program.replace("steps=2_400", quick)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "torch.Size([4, 16, 128])" in done.stdout
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = {line.split()[1] for block in blocks("shell") for line in block.splitlines() if line.startswith("make ")}
+    assert targets >= {"train", "test"}
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+@pytest.mark.parametrize(
+    "line", [line for block in blocks("shell") for line in block.splitlines() if line.startswith("python scripts/")]
+)
+def test_every_command_knows_its_options(line: str) -> None:
+    _, script, *arguments = shlex.split(line, comments=True)
+    shown = subprocess.run(
+        [sys.executable, ROOT / script, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={**os.environ, "COLUMNS": "200"},
+    ).stdout
+    for option in [argument for argument in arguments if argument.startswith("--")]:
+        assert option in shown, f"{script} has no option {option}"
+
+
+def test_every_folder_of_the_map_exists() -> None:
+    for folder in re.findall(r"^\| `(\w+/)`", README, flags=re.MULTILINE):
+        assert (ROOT / folder).is_dir(), folder

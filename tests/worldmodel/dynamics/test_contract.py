@@ -1,0 +1,122 @@
+"""What every registered dynamics promises, whichever it is."""
+
+import pytest
+import torch
+
+from worldmodel.dynamics import Dynamics, dynamics, map_state, state_at, where_first
+
+B, T, E, A = 4, 6, 10, 3
+
+
+@pytest.fixture(params=dynamics.names())
+def one(request) -> Dynamics:
+    torch.manual_seed(0)
+    return dynamics.make(request.param, embed_dim=E, action_dim=A).eval()
+
+
+def inputs(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    embed, action = torch.randn(B, T, E, generator=generator), torch.rand(B, T, A, generator=generator) * 2 - 1
+    is_first = torch.zeros(B, T, dtype=torch.bool)
+    is_first[0, 0] = is_first[1, 3] = is_first[2, 1] = is_first[2, 4] = True
+    return embed, action, is_first
+
+
+def filtered(one: Dynamics, *arguments) -> tuple[torch.Tensor, ...]:
+    # Dynamics may sample: with the same random state they sample the same.
+    torch.manual_seed(1)
+    return tuple(one.filter(*arguments).states)
+
+
+def test_initial_states_have_a_row_each_and_features_are_vectors(one):
+    state = one.initial(B)
+    assert all(tensor.shape[0] == B for tensor in state)
+    assert one.features(state).shape == (B, one.feature_dim)
+    assert all(torch.equal(a[:1], b) for a, b in zip(state, one.initial(1), strict=True))
+    states = one.filter(*inputs()).states
+    assert type(states) is type(state)
+    assert [t.shape for t in states] == [(B, T, *t.shape[1:]) for t in state]
+    assert one.features(states).shape == (B, T, one.feature_dim)
+    stepped = one.step(state_at(states, 0), inputs()[1][:, 0])
+    assert type(stepped) is type(state) and [t.shape for t in stepped] == [t.shape for t in state]
+
+
+def test_own_losses_have_a_value_for_each_step(one):
+    for name, loss in one.filter(*inputs()).losses.items():
+        assert loss.shape == (B, T), name
+        assert loss.isfinite().all(), name
+
+
+def test_filtering_at_once_is_updating_step_by_step(one):
+    embed, action, is_first = inputs()
+    at_once = filtered(one, embed, action, is_first)
+    torch.manual_seed(1)
+    state, previous = one.initial(B), torch.zeros(B, A)
+    for t in range(T):
+        state = one.update(state, previous, embed[:, t], is_first[:, t])
+        for whole, part in zip(at_once, state, strict=True):
+            torch.testing.assert_close(part, whole[:, t], rtol=1e-4, atol=1e-5)
+        previous = action[:, t]
+
+
+def test_filtering_goes_on_from_a_state_though_not_over_a_reset(one):
+    embed, action, is_first = inputs()
+    start = state_at(one.filter(*inputs(seed=5)).states, -1)
+    on = filtered(one, embed, action, is_first, start)
+    torch.manual_seed(1)
+    state = one.update(start, torch.zeros(B, A), embed[:, 0], is_first[:, 0])
+    fresh = filtered(one, embed, action, is_first)
+    for whole, part, anew in zip(on, state, fresh, strict=True):
+        torch.testing.assert_close(part, whole[:, 0], rtol=1e-4, atol=1e-5)
+        assert torch.equal(whole[0], anew[0]), "sequence 0 begins with a reset"
+
+
+def test_nothing_reaches_across_a_reset(one):
+    embed, action, is_first = inputs()
+    before = filtered(one, embed, action, is_first)
+    for b, t in is_first.nonzero().tolist():
+        other_embed, other_action = embed.clone(), action.clone()
+        other_embed[b, :t] += 1
+        other_action[b, :t] *= -3  # with the action stored just before the reset, which was never executed
+        after = filtered(one, other_embed, other_action, is_first)
+        assert all(torch.equal(x[b, t:], y[b, t:]) for x, y in zip(before, after, strict=True))
+
+    state = one.filter(embed, action, is_first).states
+    wild = map_state(lambda tensor: tensor + 1, state_at(state, 2))
+    results = []
+    for begin, previous in ((state_at(state, 2), action[:, 2]), (wild, -action[:, 2])):
+        torch.manual_seed(1)
+        results.append(one.update(begin, previous, embed[:, 3], is_first[:, 3]))
+    assert all(torch.equal(x[1], y[1]) for x, y in zip(*results, strict=True)), "sequence 1 is reset at 3"
+
+
+def test_the_future_does_not_reach_the_past(one):
+    embed, action, is_first = inputs()
+    before = filtered(one, embed, action, is_first)
+    other_embed, other_action = embed.clone(), action.clone()
+    other_embed[:, 3:] += 1
+    other_action[:, 3:] *= -1
+    after = filtered(one, other_embed, other_action, is_first)
+    for x, y in zip(before, after, strict=True):
+        torch.testing.assert_close(x[:, :3], y[:, :3], rtol=1e-5, atol=1e-6)
+
+
+def test_imagination_follows_the_action_row_by_row(one):
+    embed, action, is_first = inputs()
+    state = state_at(one.filter(embed, action, is_first).states, 2)
+    other = action[:, 2].clone()
+    other[1] *= -1
+    results = []
+    for chosen in (action[:, 2], other):
+        torch.manual_seed(1)
+        results.append(one.features(one.step(state, chosen)))
+    changed = (results[0] != results[1]).any(-1)
+    assert changed.tolist() == [False, True, False, False]
+
+
+def test_states_are_mapped_and_chosen_tensor_by_tensor(one):
+    state = one.filter(*inputs()).states
+    here, there = state_at(state, 0), state_at(state, 3)
+    chosen = where_first(torch.tensor([True, False, False, True]), here, there)
+    for a, b, c in zip(here, there, chosen, strict=True):
+        assert torch.equal(c, torch.stack([a[0], b[1], b[2], a[3]]))

@@ -1,0 +1,80 @@
+import logging
+import subprocess
+import sys
+
+import pytest
+import torch
+from small import CONTINUOUS, SEVERAL_DISCRETE, model, stream
+
+import worldmodel
+from worldmodel.dynamics import state_at
+from worldmodel.loading import CHECKPOINTS, WEIGHTS, write_model
+from worldmodel.snapshots import DamagedError, read_json, write_json, writing
+
+
+def save(one, run, step: int):
+    folder = run / CHECKPOINTS / f"{step:012d}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with writing(folder) as beside:
+        write_model(one, beside)
+    return folder
+
+
+def spoil(folder) -> None:
+    path = folder / WEIGHTS
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+@pytest.mark.parametrize("spec", [CONTINUOUS, SEVERAL_DISCRETE])
+@pytest.mark.parametrize("changes", [{}, {"continuation": None}])
+def test_a_loaded_model_is_the_one_that_was_written(tmp_path, spec, changes):
+    one, steps = model(spec, **changes), stream(spec)
+    folder = save(one, tmp_path, 5)
+    for path in (tmp_path, folder, str(tmp_path)):
+        loaded = worldmodel.load(path)
+        assert loaded.config == one.config and loaded.spec == one.spec and not loaded.training
+        assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in one.state_dict().items())
+        start = state_at(loaded.scene(steps).filtered.states, 0)
+        here = one.imagine(state_at(one.scene(steps).filtered.states, 0), steps.action)
+        assert torch.equal(loaded.imagine(start, steps.action).rewards, here.rewards)
+
+
+def test_the_newest_is_taken_and_a_damaged_one_passed_over_with_a_warning(tmp_path, caplog):
+    models = {step: model(seed=step) for step in (1, 2, 10)}
+    folders = {step: save(one, tmp_path, step) for step, one in models.items()}
+
+    def same(step) -> bool:
+        return torch.equal(worldmodel.load(tmp_path).reward.network[2].bias, models[step].reward.network[2].bias)
+
+    assert same(10)
+    spoil(folders[10])
+    with caplog.at_level(logging.WARNING):
+        assert same(2)
+    assert folders[10].name in caplog.text
+    with pytest.raises(DamagedError, match=folders[10].name):
+        worldmodel.load(folders[10])
+
+
+def test_where_there_is_nothing_to_load_a_sentence_says_what_to_give(tmp_path):
+    with pytest.raises(FileNotFoundError, match="give the folder of a run") as caught:
+        worldmodel.load(tmp_path)
+    assert "\n" not in str(caught.value)
+    spoil(save(model(), tmp_path, 1))
+    with pytest.raises(FileNotFoundError, match="1 are damaged"):
+        worldmodel.load(tmp_path)
+
+
+def test_a_format_of_the_future_is_refused(tmp_path):
+    folder = tmp_path / "model"
+    with writing(folder) as beside:
+        write_model(model(), beside)
+        write_json(beside / "model.json", read_json(beside / "model.json") | {"format": 99})
+    with pytest.raises(ValueError, match="format 99, this version reads format 1"):
+        worldmodel.load(folder)
+
+
+def test_importing_the_library_takes_under_two_seconds_beyond_torch():
+    # Of processor time, so that a busy machine does not matter.
+    code = "import time, torch; t = time.process_time(); import worldmodel; print(time.process_time() - t)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert float(out.stdout) < 2.0

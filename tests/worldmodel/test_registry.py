@@ -1,0 +1,109 @@
+import json
+from dataclasses import dataclass, replace
+
+import pytest
+from small import CONFIG
+
+from worldmodel import WorldModelConfig, dynamics, encoders, objectives
+from worldmodel.objectives import ConsistencyConfig
+from worldmodel.registry import Registry, config_from_dict, config_to_dict
+
+
+@dataclass(frozen=True)
+class WheelConfig:
+    spokes: int = 8
+    radius: float = 1.0
+
+
+@dataclass(frozen=True)
+class SailConfig:
+    area: float = 2.0
+
+
+@dataclass(frozen=True)
+class CartConfig:
+    wheels: tuple[WheelConfig, ...] = (WheelConfig(), WheelConfig(4))
+    mover: WheelConfig | SailConfig | None = None
+    names: tuple[str, ...] = ()
+    loads: tuple[float, ...] = (1.0,)
+
+
+class Wheel:
+    def __init__(self, config, *, road: str) -> None:
+        self.config, self.road = config, road
+
+
+@pytest.fixture
+def movers(monkeypatch) -> Registry:
+    monkeypatch.setattr("worldmodel.registry._CONFIG_CLASSES", {})
+    registry: Registry = Registry("mover")
+    registry.register("wheel", WheelConfig)(Wheel)
+    registry.register("sail", SailConfig)(Wheel)
+    return registry
+
+
+def test_a_part_is_built_from_its_name_its_options_or_its_configuration(movers):
+    assert movers.names() == ["sail", "wheel"]
+    assert movers.make("wheel", road="sand").config == WheelConfig()
+    assert movers.make("wheel", options={"spokes": 3}, road="sand").config == WheelConfig(3)
+    built = movers.make(WheelConfig(5), options={"radius": 2.0}, road="mud")
+    assert (built.config, built.road) == (WheelConfig(5, 2.0), "mud")
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda m: m.make("weel", road=""), "There is no mover named 'weel': did you mean 'wheel'"),
+        (lambda m: m.make("zzz", road=""), "There is no mover named 'zzz': choose from sail, wheel"),
+        (lambda m: m.config("wheel", spoks=3), "no option of WheelConfig named 'spoks': did you mean 'spokes'"),
+        (lambda m: m.make(CartConfig(), road=""), "CartConfig configures no mover: choose from sail, wheel"),
+        (lambda m: m.register("wheel", SailConfig)(Wheel), "A mover named 'wheel' is registered already"),
+        (lambda m: config_from_dict(CartConfig, {"mover": {"kind": "mover/weel"}}), "did you mean 'mover/wheel'"),
+        (lambda m: config_from_dict(CartConfig, {"weels": []}), "did you mean 'wheels'"),
+    ],
+)
+def test_what_does_not_exist_is_answered_in_a_sentence_with_the_nearest(movers, act, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        act(movers)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CartConfig(),
+        CartConfig((), SailConfig(3.5), ("a", "b"), (1.0, 2.5)),
+        CartConfig((WheelConfig(3, 0.5),), WheelConfig(1), (), ()),
+    ],
+)
+def test_a_configuration_survives_json(movers, config):
+    plain = json.loads(json.dumps(config_to_dict(config)))
+    read = config_from_dict(CartConfig, plain)
+    assert read == config and type(read.mover) is type(config.mover)
+
+
+def test_whole_numbers_are_read_as_the_decimals_that_they_stand_for(movers):
+    read = config_from_dict(CartConfig, {"wheels": [{"radius": 2}], "loads": [1, 2]})
+    assert isinstance(read.wheels[0].radius, float)
+    assert all(isinstance(value, float) for value in read.loads)
+
+
+def test_a_world_models_configuration_survives_json_and_names_its_parts():
+    config = replace(CONFIG, objectives=(ConsistencyConfig(decay=0.3), ConsistencyConfig(2.0)), continuation=None)
+    plain = json.loads(json.dumps(config_to_dict(config)))
+    assert config_from_dict(WorldModelConfig, plain) == config
+    assert plain["dynamics"]["kind"] == "dynamics/simnorm" and plain["encoder"]["kind"] == "encoder/vector"
+    assert plain["objectives"][1] == {"kind": "objective/consistency", "weight": 2.0, "decay": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "nearest"),
+    [
+        (encoders.make, "vectr", "vector"),
+        (dynamics.make, "simnrm", "simnorm"),
+        (objectives.make, "consistncy", "consist"),
+    ],
+)
+def test_the_librarys_parts_are_found_by_their_nearest_names(make, name, nearest):
+    with pytest.raises(ValueError, match=f"did you mean '{nearest}"):
+        make(name)

@@ -1,0 +1,49 @@
+"""How far imagination stays right: the model rolled forward along actions that were really taken."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from worldmodel.data import Steps
+from worldmodel.dynamics import state_at
+from worldmodel.model import WorldModel
+
+
+class OpenLoop(NamedTuple):
+    """Errors by horizon k = 1 … T − 1, each a tensor [T − 1] on the CPU, over the pairs inside one episode."""
+
+    reward_error: Tensor
+    """Root mean squared error of the imagined reward."""
+    reward_baseline: Tensor
+    """The same of always predicting the batch's mean reward: what knowing nothing gives."""
+    latent_error: Tensor
+    """Root mean squared error of the imagined features to the filtered ones."""
+    latent_baseline: Tensor
+    """The same of features that stay as they were at the start: what predicting no change gives."""
+
+
+@torch.no_grad()
+def open_loop(model: WorldModel, steps: Steps) -> OpenLoop:
+    """Imagine from the first step of each sequence [B, T] along its actions, without further evidence, and compare."""
+    scene = model.scene(steps)
+    inside = torch.stack(
+        [scene.pairs(k)[:, 0] for k in range(1, scene.length)], dim=1
+    )  # [B, T − 1]: reached from step 0
+    start = state_at(scene.filtered.states, 0)
+    imagination = model.imagine(start, steps.action[:, :-1])
+    filtered, imagined = scene.features("filtered").float(), imagination.features.float()
+    reward = steps.reward[:, 1:]
+    mean_reward = (reward * inside).sum() / inside.sum().clamp(min=1)
+
+    def root_mean_square(error: Tensor) -> Tensor:
+        return ((error.square() * inside).sum(0) / inside.sum(0).clamp(min=1)).sqrt().cpu()
+
+    return OpenLoop(
+        root_mean_square(imagination.rewards - reward),
+        root_mean_square(mean_reward - reward),
+        root_mean_square((imagined[:, 1:] - filtered[:, 1:]).square().mean(-1).sqrt()),
+        root_mean_square((filtered[:, :1] - filtered[:, 1:]).square().mean(-1).sqrt()),
+    )
