@@ -74,6 +74,8 @@ def test_the_value_loss_is_the_mean_cross_entropy_of_all_critics(spec, fixed):
 def test_the_policy_loss_is_entropy_and_scaled_value_at_every_imagined_state(fixed):
     one, world, steps = behaviour(entropy=0.01, decay=0.6, scale_rate=0.3), model(), stream()
     one.scale.fill_(1.7)
+    with torch.no_grad():
+        one.critic.network.weights[-1].mul_(4)
     at = rollout(world, steps)
     value = torch.zeros(6, 5)
     entropy = torch.zeros(6, 5)
@@ -86,12 +88,21 @@ def test_the_policy_loss_is_entropy_and_scaled_value_at_every_imagined_state(fix
             value[b, t] = one.critic.predict(at[b][t][None], drawn(one, at[b][t])[None])[[2, 0], 0].mean()
     first = sorted(value[:, 0].tolist())
     low, high = first[0] + 0.25 * (first[1] - first[0]), first[-1] - 0.25 * (first[-1] - first[-2])  # of six values
-    scale = 0.7 * 1.7 + 0.3 * max(1.0, high - low)
+    assert high - low > 1
+    scale = 0.7 * 1.7 + 0.3 * (high - low)
     expected = sum(0.6**t * -(0.01 * entropy + value / scale)[:, t].mean() for t in range(5)) / 5
     outcome = one(world, world.scene(steps))
     torch.testing.assert_close(outcome.losses["policy"], expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(outcome.pending["scale"], torch.tensor(scale), rtol=1e-4, atol=0)
     assert one.scale.item() == pytest.approx(1.7)
+
+
+def test_the_scale_never_follows_a_range_below_one(fixed):
+    one, world = behaviour(scale_rate=0.3), model()
+    with torch.no_grad():
+        one.critic.network.weights[-1].mul_(1e-3)
+    one.scale.fill_(2.0)
+    assert one(world, world.scene(stream())).pending["scale"].item() == pytest.approx(0.7 * 2.0 + 0.3)
 
 
 def test_actions_that_were_never_executed_change_nothing(spec, fixed):
