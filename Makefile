@@ -14,13 +14,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# A run that was stopped, or is there already, goes on; rm -r runs/pendulum begins anew.
 train: venv
-	$(BIN)/python scripts/train.py tdmpc2 --task Pendulum-v1 --size 1m --steps 2400 --behaviour.planner.samples 256 --behaviour.planner.iterations 4 --eval-every 1200 --logdir runs/pendulum
+	$(BIN)/python scripts/train.py tdmpc2 $$(test -f runs/pendulum/config.yaml && echo --resume runs/pendulum || echo $(PENDULUM))
 	$(BIN)/python scripts/evaluate.py runs/pendulum --episodes 1 --video runs/pendulum/evaluation.mp4
+
+PENDULUM := --task Pendulum-v1 --size 1m --steps 2400 --eval-every 1200 --logdir runs/pendulum --behaviour.planner.samples 256 --behaviour.planner.iterations 4
 
 test: venv
 	@$(BIN)/python -c 'import sys; from envs import opengl; opengl.choose_backend(); sys.exit(None if opengl.rendering_works() else opengl.MISSING)'
-	@command -v g++ >/dev/null || command -v clang++ >/dev/null || { echo "The tests of compilation need a C++ compiler: apt install g++ python3-dev."; exit 1; }
 	$(BIN)/python -m pytest
 
 lint: venv

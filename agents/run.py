@@ -24,6 +24,7 @@ from worldmodel.registry import check_fields, config_from_dict, config_to_dict
 from worldmodel.snapshots import write_file
 
 CONFIG, RESULT = "config.yaml", "result.json"
+TASK = ("task", "observation", "num_envs", "workers", "action_repeat", "time_limit")
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,15 @@ def train(
     seed = getattr(tasks, "seed", 0) if seed is None else seed
     check_fields(TrainerConfig, options)
     config = RunConfig(agent.recipe, TrainerConfig(steps=steps, **options), execution, seed)
+    # As scripts/train.py writes it, so that the commands know the run as well.
+    known = getattr(tasks, "arguments", {})
+    written = {"task": {name: known[name] for name in TASK if name in known}, "run": config_to_dict(config)}
     remake = getattr(tasks, "remake", None)
     if evaluation_tasks is not None or remake is None:
-        return train_run(agent, tasks, config, Path(logdir), evaluation_tasks=evaluation_tasks)
+        return train_run(agent, tasks, config, Path(logdir), evaluation_tasks=evaluation_tasks, written=written)
     evaluation_tasks = remake(num_envs=evaluation_envs(config.trainer), workers=0)
     try:
-        return train_run(agent, tasks, config, Path(logdir), evaluation_tasks=evaluation_tasks)
+        return train_run(agent, tasks, config, Path(logdir), evaluation_tasks=evaluation_tasks, written=written)
     finally:
         evaluation_tasks.close()
 
@@ -85,9 +89,9 @@ def train_run(
     logdir: Path,
     *,
     evaluation_tasks: gymnasium.vector.VectorEnv | None,
-    written: Any = None,
+    written: Any,
 ) -> Evaluation | None:
-    """``train`` with a configuration; ``written`` (or the configuration) is what ``config.yaml`` will say."""
+    """``train`` with a configuration; ``written`` is what ``config.yaml`` will say."""
     logdir.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(
         agent,
@@ -100,7 +104,7 @@ def train_run(
         seed=config.seed,
     )
     # Not before the trainer found that it can go on: the configuration of a run is not lost to a mistaken command.
-    write_config(logdir, config if written is None else written)
+    write_config(logdir, written)
     evaluation = trainer.run()
     write_result(logdir, trainer, config, evaluation, look_ahead(trainer))
     return evaluation

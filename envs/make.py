@@ -129,6 +129,7 @@ def make(
         episode_length=None if limit is None or limit < 1 else math.ceil(limit / action_repeat),
         seed=seed,
         terminates=spec.namespace != "dmc" or spec.kwargs["domain"] in dmc.TERMINATING,
+        arguments=arguments,
         remake=partial(make, **arguments),
     )
     if not workers:

@@ -26,6 +26,7 @@ class TaskDescription:
         episode_length: the time limit in decisions, or None without one.
         seed: base seed of the episodes.
         terminates: whether episodes may end otherwise than by their time limit.
+        arguments: what it was made with, by name.
         remake: `envs.make` with the same arguments, to be changed by name.
     """
 
@@ -34,6 +35,7 @@ class TaskDescription:
     episode_length: int | None
     seed: int
     terminates: bool
+    arguments: dict[str, Any]
     remake: Callable[..., TaskVectorEnv]
 
 
@@ -48,6 +50,7 @@ class TaskVectorEnv(VectorEnv):
     episode_length: int | None
     seed: int
     terminates: bool
+    arguments: dict[str, Any]
     remake: Callable[..., TaskVectorEnv]
 
     def _describe(self, description: TaskDescription) -> None:

@@ -82,6 +82,8 @@ class WorldModel(nn.Module):
         outcome = Outcome({name: loss.mean() for name, loss in scene.filtered.losses.items()})
         for index, objective in enumerate(self.objectives):
             one: Outcome = objective(scene)
+            if twice := one.losses.keys() & outcome.losses.keys():
+                raise ValueError(f"Two objectives give a loss named {min(twice)!r}: leave one of them out.")
             outcome.losses.update(one.losses)
             outcome.metrics.update(one.metrics)
             outcome.pending.update({f"objectives.{index}.{name}": value for name, value in one.pending.items()})

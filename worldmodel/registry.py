@@ -36,6 +36,10 @@ class Registry(Generic[Part]):
         def decorate(part: PartClass) -> PartClass:
             if name in self._parts:
                 raise ValueError(f"A {self.kind} named {name!r} is registered already: choose another name.")
+            if any(config_class is known for known, _ in self._parts.values()):
+                raise ValueError(
+                    f"{config_class.__name__} configures another {self.kind}: derive a class of its own from it."
+                )
             self._parts[name] = (config_class, part)
             _CONFIG_CLASSES[f"{self.kind}/{name}"] = config_class
             return part

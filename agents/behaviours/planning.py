@@ -41,6 +41,10 @@ class MPPIConfig:
     """Discrete actions: the share of the uniform distribution in the search distribution, which plays min_std's part."""
 
     def __post_init__(self) -> None:
+        if self.horizon < 1 or (self.iterations is not None and self.iterations < 1):
+            raise ValueError(
+                f"MPPI plans at least 1 step in 1 iteration: got horizon={self.horizon}, iterations={self.iterations}."
+            )
         if not 0 < self.elites <= self.samples or not 0 <= self.policy_candidates < self.samples:
             raise ValueError(
                 "MPPI takes its elites and its policy candidates out of its samples: got "

@@ -62,3 +62,17 @@ def test_a_folder_without_a_run_is_named(tmp_path):
     said = command("evaluate.py", tmp_path)
     assert said.code == 2
     assert f"{tmp_path} has no config.yaml" in said.error
+
+
+def test_the_run_of_a_program_is_known_to_the_commands(tmp_path):
+    import agents
+    import envs
+
+    tasks = envs.make("Pendulum-v1", time_limit=12, seed=3)
+    recipe = agents.recipe("tdmpc2", "1m")
+    plain = agents.ExecutionConfig(device="cpu", precision="float32", compile="no")
+    agent = agents.make(recipe, tasks, batch_size=4, random_decisions=8)
+    agents.train(agent, tasks, steps=10, logdir=tmp_path, execution=plain, eval_episodes=1, final_episodes=1)
+    said = command("evaluate.py", tmp_path, "--episodes", 2, *PLAIN)
+    assert said.code == 0, said.error
+    assert json.loads(said.out.splitlines()[-1])["lengths"] == [12, 12]

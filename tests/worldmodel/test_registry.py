@@ -107,3 +107,13 @@ def test_a_world_models_configuration_survives_json_and_names_its_parts():
 def test_the_librarys_parts_are_found_by_their_nearest_names(make, name, nearest):
     with pytest.raises(ValueError, match=f"did you mean '{nearest}"):
         make(name)
+
+
+def test_a_configuration_belongs_to_one_part(movers):
+    from worldmodel.registry import Registry
+
+    registry = Registry("mover")
+    config_class = type(movers.config(movers.names()[0]))
+    registry.register("first", config_class)(type("First", (), {}))
+    with pytest.raises(ValueError, match="derive a class of its own"):
+        registry.register("second", config_class)(type("Second", (), {}))
