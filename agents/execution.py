@@ -39,10 +39,12 @@ class Execution:
         if config.compile not in ("auto", "yes", "no"):
             raise ValueError(f"compile={config.compile!r} is not supported: give 'auto', 'yes' or 'no'.")
         self.compiles = config.compile != "no"
-        obstacle = None if self.device.type == "cuda" or not self.compiles else obstacle_to_compiling()
-        if obstacle and config.compile == "yes":
-            raise ValueError(f"compile='yes' cannot be had on this CPU, {obstacle}: install it, or give compile='no'.")
-        self.compiles = self.compiles and obstacle is None
+        self._obstacle = obstacle_to_compiling() if self.compiles and self.device.type == "cpu" else None
+        if self._obstacle and config.compile == "yes":
+            raise ValueError(
+                f"compile='yes' cannot be had on this CPU, {self._obstacle}: install it, or give compile='no'."
+            )
+        self.compiles = self.compiles and self._obstacle is None
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
 
@@ -75,7 +77,8 @@ class Execution:
             if self.device.type == "cuda"
             else f"cpu, {_counted(torch.get_num_threads(), 'thread')}"
         )
-        return f"{name}, {str(self.dtype).removeprefix('torch.')}{', compiled' if self.compiles else ''}"
+        compiled = f", not compiled: {self._obstacle}" if self._obstacle else ", compiled" if self.compiles else ""
+        return f"{name}, {str(self.dtype).removeprefix('torch.')}{compiled}"
 
 
 def named_device(name: str) -> torch.device:
