@@ -63,6 +63,8 @@ class TemporalDifferenceConfig(BehaviourConfig):
     """ρ: step t of a sequence weighs ρᵗ in the value and policy losses."""
     entropy: float = 1e-4
     """Weight of the entropy in the policy's loss."""
+    categorical_entropy: float = 0.01
+    """The same for discrete actions: with the other's weight a softmax saturates on its first guess, and stays there."""
     log_std_low: float = -10.0
     """Least logarithm of the policy's standard deviation, before squashing."""
     log_std_high: float = 2.0
@@ -154,7 +156,8 @@ class TemporalDifferencePlanning(Behaviour):
         first = value[:, 0].detach()
         low, high = torch.quantile(first, 0.05), torch.quantile(first, 0.95)
         scale = torch.lerp(self.scale, (high - low).clamp(min=1), self.config.scale_rate)
-        gain = self.config.entropy * entropy + value / scale
+        weight = self.config.categorical_entropy if self.action.discrete else self.config.entropy
+        gain = weight * entropy + value / scale
         loss = weighted_mean(-gain, torch.ones_like(gain), self.config.decay)
         return loss, metrics | {"policy_value": first.mean(), "policy_scale": scale.detach()}, scale.detach()
 

@@ -115,3 +115,19 @@ def test_the_discount_follows_from_the_episode_length_in_decisions():
 def test_a_recipe_written_down_is_read_back_the_same():
     recipe = dataclasses.replace(agents.recipe("tdmpc2", "19m", terminates=False), batch_size=7)
     assert config_from_dict(agents.Recipe, config_to_dict(recipe)) == recipe
+
+
+def test_tdmpc2_learns_from_an_ending_at_every_position_of_a_sequence():
+    import torch
+
+    from worldmodel.data import Replay, Spec, Steps
+
+    recipe = agents.recipe("tdmpc2", "1m")
+    spec = Spec.from_spaces(gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(2))
+    replay = Replay(spec, 200)
+    for step in range(100):  # episodes of five steps, each ending in a terminal one
+        first, last = torch.tensor([step % 5 == 0]), torch.tensor([step % 5 == 4])
+        action = torch.eye(2)[step % 2][None]
+        replay.add(Steps({"state": torch.zeros(1, 2)}, torch.zeros(1), first, last, last, action), [0])
+    steps, _ = replay.sample(64, recipe.batch_length, across_episodes=recipe.across_episodes)
+    assert steps.is_terminal[:, 1:].any(0).all()
