@@ -98,7 +98,7 @@ def tdmpc2(size: str) -> Recipe:
     )
     behaviour = TemporalDifferenceConfig(units=numbers.units, critics=numbers.critics)
     # Across episodes, so that an ending is learned from at every position of a sequence; inside one it would come last
-    # alone, where ρ³ of the weight is left (CartPole-v1 then learns hardly anything).
+    # alone, where ρ² of the weight is left (CartPole-v1 then learns hardly anything).
     return Recipe("tdmpc2", size, AgentConfig(model, behaviour), optimiser, across_episodes=True)
 
 

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from tiny import tiny_recipe
 
 import agents
-from worldmodel.data import Spec
+from worldmodel.data import Replay, Spec, Steps
 from worldmodel.registry import config_from_dict, config_to_dict
 
 WALKER = Spec.from_spaces(spaces.Box(-1, 1, (24,)), spaces.Box(-1, 1, (6,)))
@@ -118,10 +118,6 @@ def test_a_recipe_written_down_is_read_back_the_same():
 
 
 def test_tdmpc2_learns_from_an_ending_at_every_position_of_a_sequence():
-    import torch
-
-    from worldmodel.data import Replay, Spec, Steps
-
     recipe = agents.recipe("tdmpc2", "1m")
     spec = Spec.from_spaces(gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(2))
     replay = Replay(spec, 200)
