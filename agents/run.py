@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import math
+import os
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +27,7 @@ from worldmodel.diagnostics import open_loop
 from worldmodel.registry import check_fields, config_from_dict, config_to_dict
 from worldmodel.snapshots import write_file
 
-CONFIG, RESULT = "config.yaml", "result.json"
+CONFIG, RESULT, LOCK = "config.yaml", "result.json", ".lock"
 TASK = ("task", "observation", "num_envs", "workers", "action_repeat", "time_limit")
 
 
@@ -93,21 +97,45 @@ def train_run(
 ) -> Evaluation | None:
     """``train`` with a configuration; ``written`` is what ``config.yaml`` will say."""
     logdir.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(
-        agent,
-        config.recipe,
-        tasks,
-        Execution(config.execution),
-        config.trainer,
-        logdir,
-        evaluation_tasks=evaluation_tasks,
-        seed=config.seed,
-    )
-    # Not before the trainer found that it can go on: the configuration of a run is not lost to a mistaken command.
-    write_config(logdir, written)
-    evaluation = trainer.run()
-    write_result(logdir, trainer, config, evaluation, look_ahead(trainer))
+    with alone_in(logdir):
+        trainer = Trainer(
+            agent,
+            config.recipe,
+            tasks,
+            Execution(config.execution),
+            config.trainer,
+            logdir,
+            evaluation_tasks=evaluation_tasks,
+            seed=config.seed,
+        )
+        # Not before the trainer found that it can go on: the configuration of a run is not lost to a mistaken command.
+        write_config(logdir, written)
+        evaluation = trainer.run()
+        write_result(logdir, trainer, config, evaluation, look_ahead(trainer))
     return evaluation
+
+
+@contextlib.contextmanager
+def alone_in(logdir: Path) -> Iterator[None]:
+    """Keep other processes from training in this folder; the lock ends with its process, however that ends.
+
+    Raises:
+        ValueError: another process trains here.
+    """
+    descriptor = os.open(logdir / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            process = os.read(descriptor, 20).decode() or "unknown"
+            raise ValueError(
+                f"Another process ({process}) trains in {logdir}: wait for it, or give another --logdir."
+            ) from None
+        os.truncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def look_ahead(trainer: Trainer, sequences: int = 256, horizon: int = 15) -> dict[str, list[float]]:

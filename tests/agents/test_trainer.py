@@ -1,10 +1,12 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
-from tiny import own_environments, tiny_agent, tiny_recipe, tiny_trainer
+from tiny import PLAIN, own_environments, tiny_agent, tiny_recipe, tiny_trainer
 
 import agents
 import envs
@@ -190,3 +192,21 @@ def test_what_cannot_work_later_is_refused_before_the_first_step(tmp_path):
         tiny_trainer(tasks, tmp_path, replay_device="gpu")
     with pytest.raises(ValueError, match="'stepz'|'evalevery': did you mean 'eval_every'"):
         agents.train(agents.make(tiny_recipe(), tasks), tasks, steps=5, logdir=tmp_path, evalevery=3)
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    other = (
+        "import sys, time; from pathlib import Path; from agents.run import alone_in\n"
+        "with alone_in(Path(sys.argv[1])): print('in', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", other, str(tmp_path)], stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        tasks = own_environments(AutoresetMode.SAME_STEP, 1)
+        with pytest.raises(ValueError, match=rf"Another process \({process.pid}\) trains in .*another --logdir"):
+            agents.train(tiny_agent(tasks), tasks, steps=20, logdir=tmp_path, execution=PLAIN)
+    finally:
+        process.kill()
+        process.wait()
+    agents.train(tiny_agent(tasks), tasks, steps=20, logdir=tmp_path, execution=PLAIN)
+    assert (tmp_path / "result.json").is_file()
