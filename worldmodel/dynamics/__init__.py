@@ -10,14 +10,18 @@ from worldmodel.dynamics.base import (
     state_at,
     where_first,
 )
+from worldmodel.dynamics.rssm import RSSM, RSSMConfig, RSSMState
 from worldmodel.dynamics.simnorm import SimNormDynamics, SimNormDynamicsConfig, SimNormState
 
 make = dynamics.make
 
 __all__ = [
+    "RSSM",
     "Dynamics",
     "DynamicsConfig",
     "Filtered",
+    "RSSMConfig",
+    "RSSMState",
     "SimNormDynamics",
     "SimNormDynamicsConfig",
     "SimNormState",

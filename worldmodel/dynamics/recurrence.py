@@ -1,0 +1,418 @@
+"""The recurrent step of DreamerV3's world model, and its run over a sequence as one operator with a backward of its own.
+
+Written out because it is where a recurrent model spends its time: within the sequence only what depends on the last
+state is computed, and every weight's gradient is one matrix product over all steps, accumulated in float32, where
+automatic differentiation would read and write all weights once a step.
+
+Sizes: D deterministic units, Z = groups · classes stochastic ones, H hidden, G blocks.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from worldmodel.nn.rms import EPS
+
+
+class Weights(NamedTuple):
+    """Of one recurrent step. Products are ``inputs @ weight``; gains belong to RMSNorms."""
+
+    deterministic_in: Tensor
+    """[D, H]"""
+    deterministic_in_bias: Tensor
+    deterministic_in_gain: Tensor
+    stochastic_in: Tensor
+    """[Z, H]"""
+    stochastic_in_bias: Tensor
+    stochastic_in_gain: Tensor
+    mix: Tensor
+    """[3 H, D]: what every block sees of the inputs."""
+    mix_blocks: Tensor
+    """[G, D / G, D / G]: what each block sees of itself."""
+    mix_bias: Tensor
+    mix_gain: Tensor
+    gates: Tensor
+    """[G, D / G, 3 D / G]: reset, candidate and update of each block."""
+    gates_bias: Tensor
+    """[G, 3 D / G]"""
+    posterior_in: Tensor
+    """[D, H]: of the posterior's hidden layer, the part that reads the deterministic state."""
+    posterior_in_gain: Tensor
+    posterior_out: Tensor
+    """[H, Z]"""
+    posterior_out_bias: Tensor
+
+
+class Kept(NamedTuple):
+    """What one step leaves for its backward: all before norms and activations."""
+
+    deterministic_hidden: Tensor
+    """[B, H]"""
+    stochastic_hidden: Tensor
+    """[B, H]"""
+    mixed: Tensor
+    """[B, D]"""
+    gates: Tensor
+    """[B, G, 3 D / G]"""
+    posterior_hidden: Tensor
+    """[B, H]"""
+
+
+def activate(x: Tensor, gain: Tensor) -> Tensor:
+    """SiLU(RMSNorm(x)): float32 [..., U] → float32 [..., U]."""
+    y = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS) * gain
+    return y * torch.sigmoid(y)
+
+
+def activate_backward(x: Tensor, gain: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of x [B, U] and of the gain [U], given the activation's [B, U]."""
+    scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS)
+    normed = x * scale
+    y = normed * gain
+    sigmoid = torch.sigmoid(y)
+    gradient = gradient * sigmoid * (1 + y * (1 - sigmoid))
+    inner = gradient * gain
+    return scale * (inner - normed * (inner * normed).mean(-1, keepdim=True)), (gradient * normed).sum(0)
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x [B, I] @ weight [I, O] in the weight's type → float32."""
+    return (x.to(weight.dtype) @ weight).float()
+
+
+def block_product(x: Tensor, weight: Tensor) -> Tensor:
+    """x [B, G · I], weight [G, I, O] → float32 [B, G, O]."""
+    blocks = x.to(weight.dtype).unflatten(-1, (weight.shape[0], -1)).transpose(0, 1)
+    return torch.bmm(blocks, weight).transpose(0, 1).float()
+
+
+def probabilities(logits: Tensor, uniform: float) -> Tensor:
+    """Softmax over the last dimension, mixed with ``uniform`` of the uniform distribution; in float32."""
+    return (1 - uniform) * logits.float().softmax(-1) + uniform / logits.shape[-1]
+
+
+def draw(probability: Tensor, noise: Tensor) -> Tensor:
+    """One-hot draws: probabilities [..., K], exponential noise [..., K] → [..., K].
+
+    The argmax of p / Exp(1) is distributed as p, as in the Gumbel-max trick without its logarithms.
+    """
+    choice = (probability / noise).argmax(-1, keepdim=True)
+    return (torch.arange(probability.shape[-1], device=noise.device) == choice).float()
+
+
+def advance(
+    weights: Weights, deterministic: Tensor, stochastic: Tensor, action: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """The deterministic state one step on: [B, D], [B, Z], the action's hidden units [B, H] → [B, D], what is kept."""
+    w = weights
+    deterministic_hidden = product(deterministic, w.deterministic_in) + w.deterministic_in_bias
+    stochastic_hidden = product(stochastic, w.stochastic_in) + w.stochastic_in_bias
+    inputs = torch.cat(
+        [
+            activate(deterministic_hidden, w.deterministic_in_gain),
+            activate(stochastic_hidden, w.stochastic_in_gain),
+            action,
+        ],
+        dim=-1,
+    )
+    mixed = product(inputs, w.mix) + block_product(deterministic, w.mix_blocks).flatten(1) + w.mix_bias
+    gates = block_product(activate(mixed, w.mix_gain), w.gates) + w.gates_bias
+    reset, candidate, update = (part.flatten(1) for part in gates.chunk(3, dim=-1))
+    update = torch.sigmoid(update - 1)
+    after = update * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - update) * deterministic
+    return after, (deterministic_hidden, stochastic_hidden, mixed, gates)
+
+
+def step_forward(
+    weights: Weights,
+    deterministic: Tensor,
+    stochastic: Tensor,
+    action: Tensor,
+    evidence: Tensor,
+    goes_on: Tensor,
+    noise: Tensor,
+    uniform: float,
+) -> tuple[Tensor, Tensor, Tensor, Kept]:
+    """One step with evidence.
+
+    Args:
+        deterministic: [B, D]; stochastic: [B, Z]: the last state.
+        action: [B, H], the hidden units of the last action.
+        evidence: [B, H], what the posterior's hidden layer reads of the embedding, its bias included.
+        goes_on: [B, 1], 0 where the sequence is reset here, else 1.
+        noise: [B, groups, classes], exponential.
+
+    Returns:
+        The new deterministic [B, D] and stochastic [B, Z] state, the posterior's logits [B, groups, classes], and what
+        the backward needs.
+    """
+    deterministic, stochastic = deterministic * goes_on, stochastic * goes_on
+    after, hidden = advance(weights, deterministic, stochastic, action)
+    posterior_hidden = product(after, weights.posterior_in) + evidence
+    logits = product(activate(posterior_hidden, weights.posterior_in_gain), weights.posterior_out)
+    logits = (logits + weights.posterior_out_bias).view_as(noise)
+    sample = draw(probabilities(logits, uniform), noise).flatten(1)
+    return after, sample, logits, Kept(*hidden, posterior_hidden)
+
+
+class StepGradients(NamedTuple):
+    """Of one step: of its inputs, then of what its weights gave."""
+
+    deterministic: Tensor
+    """[B, D], of the state before."""
+    stochastic: Tensor
+    """[B, Z], of the state before."""
+    action: Tensor
+    """[B, H]"""
+    logits: Tensor
+    """[B, Z], all that reaches them."""
+    kept: Kept
+    gains: tuple[Tensor, Tensor, Tensor, Tensor]
+    """Of the four gains, in the order of ``Weights``."""
+
+
+def step_backward(
+    weights: Weights,
+    kept: Kept,
+    deterministic: Tensor,
+    logits: Tensor,
+    goes_on: Tensor,
+    gradient_after: Tensor,
+    gradient_sample: Tensor,
+    gradient_logits: Tensor,
+    uniform: float,
+) -> StepGradients:
+    """The gradients of ``step_forward``; the draw passes its gradient straight through to the probabilities.
+
+    ``deterministic`` [B, D] is the state that the step began with, zero where the sequence was reset.
+    """
+    w = weights
+    softmax = logits.softmax(-1)
+    through = (1 - uniform) * gradient_sample.view_as(logits)
+    gradient_logits = gradient_logits + softmax * (through - (softmax * through).sum(-1, keepdim=True))
+    gradient_logits = gradient_logits.flatten(1)
+    gradient = product(gradient_logits, w.posterior_out.t())
+    evidence, posterior_gain = activate_backward(kept.posterior_hidden, w.posterior_in_gain, gradient)
+    gradient_after = gradient_after + product(evidence, w.posterior_in.t())
+
+    reset, candidate, update = (part.flatten(1) for part in kept.gates.chunk(3, dim=-1))
+    reset, update = torch.sigmoid(reset), torch.sigmoid(update - 1)
+    proposed = torch.tanh(reset * candidate)
+    inner = gradient_after * update * (1 - proposed.square())
+    parts = (
+        inner * candidate * reset * (1 - reset),
+        inner * reset,
+        gradient_after * (proposed - deterministic) * update * (1 - update),
+    )
+    blocks = kept.gates.shape[1]
+    gates = torch.cat([part.unflatten(-1, (blocks, -1)) for part in parts], dim=2)
+    gradient = block_product(gates.flatten(1), w.gates.transpose(1, 2)).flatten(1)
+    mixed, mix_gain = activate_backward(kept.mixed, w.mix_gain, gradient)
+    inputs = product(mixed, w.mix.t())
+    one, two, action = inputs.chunk(3, dim=-1)
+    deterministic_hidden, deterministic_gain = activate_backward(
+        kept.deterministic_hidden, w.deterministic_in_gain, one
+    )
+    stochastic_hidden, stochastic_gain = activate_backward(kept.stochastic_hidden, w.stochastic_in_gain, two)
+    gradient_before = (
+        gradient_after * (1 - update)
+        + block_product(mixed, w.mix_blocks.transpose(1, 2)).flatten(1)
+        + product(deterministic_hidden, w.deterministic_in.t())
+    )
+    return StepGradients(
+        gradient_before * goes_on,
+        product(stochastic_hidden, w.stochastic_in.t()) * goes_on,
+        action,
+        gradient_logits,
+        Kept(deterministic_hidden, stochastic_hidden, mixed, gates, evidence),
+        (deterministic_gain, stochastic_gain, mix_gain, posterior_gain),
+    )
+
+
+@torch.library.custom_op("worldmodel::exponential_noise", mutates_args=())
+def exponential_noise(steps: int, shape: list[int], device: torch.device) -> Tensor:
+    """Standard exponential draws [steps, *shape], one step after the other: a sequence gets what its steps would get."""
+    return torch.stack([torch.empty(shape, device=device).exponential_() for _ in range(steps)])
+
+
+@exponential_noise.register_fake
+def _(steps, shape, device):  # type: ignore[no-untyped-def]
+    return torch.empty(steps, *shape, device=device)
+
+
+PRODUCTS = ("deterministic_in", "stochastic_in", "mix", "mix_blocks", "gates", "posterior_in", "posterior_out")
+
+
+def cast(weights: Weights, dtype: torch.dtype) -> Weights:
+    """The weights with those of matrix products in ``dtype``."""
+    return weights._replace(**{name: getattr(weights, name).to(dtype) for name in PRODUCTS})
+
+
+@functools.cache
+def compiled(function: Callable) -> Callable:
+    return torch.compile(function, fullgraph=True, dynamic=False)
+
+
+@torch.library.custom_op("worldmodel::recur", mutates_args=())
+def recur(
+    weights: list[Tensor],
+    deterministic: Tensor,
+    stochastic: Tensor,
+    action: Tensor,
+    evidence: Tensor,
+    goes_on: Tensor,
+    noise: Tensor,
+    uniform: float,
+    dtype: torch.dtype,
+    compile: bool,
+) -> list[Tensor]:
+    """``step_forward`` over a sequence, time first.
+
+    Args:
+        weights: ``Weights``, in float32.
+        deterministic: [B, D]; stochastic: [B, Z]: the state before the first step.
+        action, evidence, goes_on, noise: as for one step, [T, B, ...].
+        dtype: of matrix products.
+        compile: whether the step is compiled; the sequence never is, being too long to be unrolled.
+
+    Returns:
+        The deterministic states [T, B, D], the stochastic ones [T, B, Z] and the logits [T, B, groups, classes], whose
+        gradients go back to ``weights``, states, action and evidence; then the fields of ``Kept``.
+    """
+    step = compiled(step_forward) if compile else step_forward
+    steps = []
+    with torch.autocast(action.device.type, enabled=False):
+        cast_weights = cast(Weights(*weights), dtype)
+        for t in range(len(action)):
+            deterministic, stochastic, logits, kept = step(
+                cast_weights, deterministic, stochastic, action[t], evidence[t], goes_on[t], noise[t], uniform
+            )
+            steps.append((deterministic, stochastic, logits, *kept))
+        return [torch.stack(tensors) for tensors in zip(*steps, strict=True)]
+
+
+@recur.register_fake
+def _(weights, deterministic, stochastic, action, evidence, goes_on, noise, uniform, dtype, compile):  # type: ignore[no-untyped-def]
+    time, batch, hidden = action.shape
+    w = Weights(*weights)
+    units = deterministic.shape[-1]
+    sizes = [(units,), (stochastic.shape[-1],), tuple(noise.shape[2:])]
+    sizes += [(hidden,), (hidden,), (units,), tuple(w.gates_bias.shape), (evidence.shape[-1],)]
+    return [action.new_empty(time, batch, *size, dtype=torch.float32) for size in sizes]
+
+
+@torch.library.custom_op("worldmodel::recur_backward", mutates_args=())
+def recur_backward(
+    weights: list[Tensor],
+    before: list[Tensor],
+    action: Tensor,
+    goes_on: Tensor,
+    outputs: list[Tensor],
+    gradients: list[Tensor],
+    uniform: float,
+    dtype: torch.dtype,
+    compile: bool,
+) -> list[Tensor]:
+    """The gradients of ``recur``'s weights, of its first state (two tensors), of its action and of its evidence.
+
+    ``before`` is the first state, ``outputs`` what ``recur`` gave, ``gradients`` those of its first three outputs.
+    """
+    step = compiled(step_backward) if compile else step_backward
+    with torch.autocast(action.device.type, enabled=False):
+        w = cast(Weights(*weights), dtype)
+        states, samples, logits, *kept = outputs
+        # What each step began with: the state before it, or nothing.
+        began = torch.cat([before[0][None], states[:-1]]) * goes_on
+        began_sample = torch.cat([before[1][None], samples[:-1]]) * goes_on
+        to_state, to_sample = torch.zeros_like(before[0]), torch.zeros_like(before[1])
+        steps: list[StepGradients] = []
+        for t in reversed(range(len(action))):
+            one = step(
+                w,
+                Kept(*(tensor[t] for tensor in kept)),
+                began[t],
+                logits[t],
+                goes_on[t],
+                gradients[0][t] + to_state,
+                gradients[1][t] + to_sample,
+                gradients[2][t],
+                uniform,
+            )
+            to_state, to_sample = one.deterministic, one.stochastic
+            steps.append(one)
+        steps.reverse()
+        of = Kept(*(torch.stack(tensors) for tensors in zip(*(one.kept for one in steps), strict=True)))
+        of_action, of_logits = (torch.stack([getattr(one, name) for one in steps]) for name in ("action", "logits"))
+        gains = [torch.stack(tensors).sum(0) for tensors in zip(*(one.gains for one in steps), strict=True)]
+        seen = Kept(*kept)
+        inputs = torch.cat(
+            [
+                activate(seen.deterministic_hidden, w.deterministic_in_gain),
+                activate(seen.stochastic_hidden, w.stochastic_in_gain),
+                action,
+            ],
+            dim=-1,
+        )
+        result = Weights(
+            _outer(began, of.deterministic_hidden, dtype),
+            of.deterministic_hidden.sum((0, 1)),
+            gains[0],
+            _outer(began_sample, of.stochastic_hidden, dtype),
+            of.stochastic_hidden.sum((0, 1)),
+            gains[1],
+            _outer(inputs, of.mixed, dtype),
+            _block_outer(began, of.mixed, w.mix_blocks),
+            of.mixed.sum((0, 1)),
+            gains[2],
+            _block_outer(activate(seen.mixed, w.mix_gain), of.gates.flatten(2), w.gates),
+            of.gates.sum((0, 1)),
+            _outer(states, of.posterior_hidden, dtype),
+            gains[3],
+            _outer(activate(seen.posterior_hidden, w.posterior_in_gain), of_logits, dtype),
+            of_logits.sum((0, 1)),
+        )
+        return [*result, to_state, to_sample, of_action, of.posterior_hidden.clone()]
+
+
+def _outer(x: Tensor, gradient: Tensor, dtype: torch.dtype) -> Tensor:
+    """Σ over steps and rows of x ⊗ gradient: [T, B, I], [T, B, O] → float32 [I, O]."""
+    return (x.flatten(0, 1).to(dtype).t() @ gradient.flatten(0, 1).to(dtype)).float()
+
+
+def _block_outer(x: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
+    """The same block by block: [T, B, G · I], [T, B, G · O], for a weight [G, I, O]."""
+    blocks = [y.flatten(0, 1).to(weight.dtype).unflatten(-1, (weight.shape[0], -1)) for y in (x, gradient)]
+    return torch.bmm(blocks[0].permute(1, 2, 0), blocks[1].transpose(0, 1)).float()
+
+
+@recur_backward.register_fake
+def _(weights, before, action, goes_on, outputs, gradients, uniform, dtype, compile):  # type: ignore[no-untyped-def]
+    like = [*weights, *before, action, outputs[-1]]
+    return [torch.empty_like(tensor, dtype=torch.float32) for tensor in like]
+
+
+def _keep(ctx: Any, inputs: tuple, output: list[Tensor]) -> None:
+    weights, deterministic, stochastic, action, _, goes_on, _, *ctx.options = inputs
+    ctx.save_for_backward(*weights, deterministic, stochastic, action, goes_on, *output)
+
+
+def _backward(ctx: Any, gradients: list[Tensor]) -> tuple:
+    count = len(Weights._fields)
+    weights, (deterministic, stochastic, action, goes_on), outputs = (
+        list(ctx.saved_tensors[:count]),
+        ctx.saved_tensors[count : count + 4],
+        list(ctx.saved_tensors[count + 4 :]),
+    )
+    given = [g if g is not None else torch.zeros_like(o) for g, o in zip(gradients[:3], outputs[:3], strict=True)]
+    *of_weights, of_state, of_sample, of_action, of_evidence = recur_backward(
+        weights, [deterministic, stochastic], action, goes_on, outputs, given, *ctx.options
+    )
+    return of_weights, of_state, of_sample, of_action, of_evidence, None, None, None, None, None
+
+
+recur.register_autograd(_backward, setup_context=_keep)

@@ -1,0 +1,198 @@
+"""DreamerV3's recurrent state-space model (arXiv 2301.04104; block-diagonal recurrence as in its reference code of 2024).
+
+The latent state is a deterministic vector, carried by a gated recurrence, and a stochastic one: several categoricals,
+drawn from the posterior where there is an observation, from the prior in imagination.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.dynamics import recurrence
+from worldmodel.dynamics.base import Dynamics, DynamicsConfig, Filtered, dynamics
+from worldmodel.nn.rms import RMSLinear, fill_by_fan_in, initialise_by_fan_in
+
+
+@dataclass(frozen=True)
+class RSSMConfig(DynamicsConfig):
+    deterministic: int = 2048
+    """D, units of the deterministic state, a multiple of blocks."""
+    hidden: int = 256
+    """Width of the hidden layers."""
+    groups: int = 32
+    """Categoricals of the stochastic state."""
+    classes: int = 16
+    """Classes of each categorical."""
+    blocks: int = 8
+    """Groups of deterministic units that see each other in the recurrence."""
+    prior_layers: int = 2
+    """Hidden layers of the prior; the posterior has one."""
+    uniform: float = 0.01
+    """Share of the uniform distribution in every categorical."""
+    free_nats: float = 1.0
+    """KL below which nothing is gained."""
+    dynamics_weight: float = 1.0
+    """Weight of KL(stop-gradient posterior ‖ prior), which trains the prior."""
+    representation_weight: float = 0.1
+    """Weight of KL(posterior ‖ stop-gradient prior), which makes the posterior predictable."""
+
+
+class RSSMState(NamedTuple):
+    deterministic: Tensor
+    """[..., D]"""
+    stochastic: Tensor
+    """[..., groups · classes], one-hot in each group."""
+
+
+@dynamics.register("rssm", RSSMConfig)
+class RSSM(Dynamics):
+    """hₜ = f(hₜ₋₁, zₜ₋₁, aₜ₋₁); zₜ ~ q(hₜ, embeddingₜ) with evidence, zₜ ~ p(hₜ) without; features [zₜ, hₜ]."""
+
+    def __init__(self, config: RSSMConfig, *, embed_dim: int, action_dim: int) -> None:
+        super().__init__()
+        if config.deterministic % config.blocks:
+            raise ValueError(
+                f"deterministic={config.deterministic} is no multiple of blocks={config.blocks}: "
+                f"try {config.deterministic // config.blocks * config.blocks or config.blocks}."
+            )
+        self.config = config
+        units, hidden, stochastic = config.deterministic, config.hidden, config.groups * config.classes
+        self.feature_dim = stochastic + units
+        self.action_in = RMSLinear(action_dim, hidden)
+        self.evidence = nn.Linear(embed_dim, hidden)
+        self.recurrent = nn.ParameterDict(recurrent_parameters(config, embed_dim))
+        layers = [RMSLinear(units if i == 0 else hidden, hidden) for i in range(config.prior_layers)]
+        self.prior = nn.Sequential(*layers, nn.Linear(hidden if layers else units, stochastic))
+        self.apply(initialise_by_fan_in)
+        # With the recurrent posterior_in it is one matrix, cut in two so that this half is multiplied for all steps at once.
+        fill_by_fan_in(self.evidence.weight, units + embed_dim)
+
+    def initial(self, batch_size: int) -> RSSMState:
+        zeros = self.evidence.weight.new_zeros
+        return RSSMState(
+            zeros(batch_size, self.config.deterministic), zeros(batch_size, self.config.groups * self.config.classes)
+        )
+
+    def filter(
+        self,
+        embed: Tensor,
+        action: Tensor,
+        is_first: Tensor,
+        state: RSSMState | None = None,
+        previous_action: Tensor | None = None,
+    ) -> Filtered:
+        state = self.initial(len(embed)) if state is None else state
+        before = torch.zeros_like(action[:, 0]) if previous_action is None else previous_action
+        actions = torch.cat([before.unsqueeze(1), action[:, :-1]], dim=1)
+        goes_on = (~is_first).float().unsqueeze(-1)
+        hidden, evidence = self._action(actions * goes_on), self.evidence(embed).float()
+        deterministic, stochastic, logits, *_ = recurrence.recur(
+            [self.recurrent[name] for name in recurrence.Weights._fields],
+            state.deterministic.float(),
+            state.stochastic.float(),
+            hidden.transpose(0, 1).contiguous(),
+            evidence.transpose(0, 1).contiguous(),
+            goes_on.transpose(0, 1).contiguous(),
+            self._noise(len(embed), embed.shape[1]),
+            self.config.uniform,
+            compute_dtype(embed.device),
+            torch.compiler.is_compiling(),
+        )
+        states = RSSMState(deterministic.transpose(0, 1), stochastic.transpose(0, 1))
+        prior = self._prior_logits(states.deterministic)
+        return Filtered(states, self._divergence(logits.transpose(0, 1), prior))
+
+    def update(self, state: RSSMState, action: Tensor, embed: Tensor, is_first: Tensor) -> RSSMState:
+        goes_on = (~is_first).float().unsqueeze(-1)
+        deterministic, stochastic, *_ = recurrence.step_forward(
+            self._weights(),
+            *state,
+            self._action(action * goes_on),
+            self.evidence(embed).float(),
+            goes_on,
+            self._noise(len(embed), 1)[0],
+            self.config.uniform,
+        )
+        return RSSMState(deterministic, stochastic)
+
+    def step(self, state: RSSMState, action: Tensor) -> RSSMState:
+        deterministic, _ = recurrence.advance(self._weights(), *state, self._action(action))
+        probability = recurrence.probabilities(self._prior_logits(deterministic), self.config.uniform)
+        sample = recurrence.draw(probability, torch.empty_like(probability).exponential_())
+        # Straight through: the value is the draw's, the gradient the probabilities'.
+        return RSSMState(deterministic, (sample + probability - probability.detach()).flatten(-2))
+
+    def features(self, state: RSSMState) -> Tensor:
+        return torch.cat([state.stochastic, state.deterministic], dim=-1)
+
+    def _weights(self) -> recurrence.Weights:
+        return recurrence.Weights(**self.recurrent)
+
+    def _action(self, action: Tensor) -> Tensor:
+        """[..., A] → hidden units [..., H]; actions beyond ±1 count as ±1, with the gradient of what they are."""
+        return self.action_in(action / action.detach().abs().clamp(min=1)).float()
+
+    def _prior_logits(self, deterministic: Tensor) -> Tensor:
+        """[..., D] → [..., groups, classes] in float32."""
+        return self.prior(deterministic).float().unflatten(-1, (self.config.groups, self.config.classes))
+
+    def _noise(self, batch_size: int, length: int) -> Tensor:
+        shape = [batch_size, self.config.groups, self.config.classes]
+        return recurrence.exponential_noise(length, shape, self.evidence.weight.device)
+
+    def _divergence(self, posterior: Tensor, prior: Tensor) -> dict[str, Tensor]:
+        """Logits [B, T, groups, classes] → the two weighted KL losses [B, T], nothing gained below ``free_nats``."""
+        config = self.config
+        given, expected = (recurrence.probabilities(logits, config.uniform) for logits in (posterior, prior))
+
+        def divergence(p: Tensor, q: Tensor) -> Tensor:
+            return (p * (p.log() - q.log())).sum((-2, -1)).clamp(min=config.free_nats)
+
+        return {
+            "dynamics": config.dynamics_weight * divergence(given.detach(), expected),
+            "representation": config.representation_weight * divergence(given, expected.detach()),
+        }
+
+
+def recurrent_parameters(config: RSSMConfig, embed_dim: int) -> dict[str, nn.Parameter]:
+    """The parameters of ``recurrence.Weights``: weights by fan-in, gains one, biases zero."""
+    units, hidden, blocks = config.deterministic, config.hidden, config.blocks
+    stochastic, width = config.groups * config.classes, config.deterministic // config.blocks
+    # What enters the mixing layer is repeated beside each block in the reference, which counts it so.
+    mixed = 3 * hidden * blocks + units
+    drawn = {
+        "deterministic_in": (units, (units, hidden)),
+        "stochastic_in": (stochastic, (stochastic, hidden)),
+        "mix": (mixed, (3 * hidden, units)),
+        "mix_blocks": (mixed, (blocks, width, width)),
+        "gates": (units, (blocks, width, 3 * width)),
+        "posterior_in": (units + embed_dim, (units, hidden)),
+        "posterior_out": (hidden, (hidden, stochastic)),
+    }
+    constant = {
+        "deterministic_in_bias": torch.zeros(hidden),
+        "deterministic_in_gain": torch.ones(hidden),
+        "stochastic_in_bias": torch.zeros(hidden),
+        "stochastic_in_gain": torch.ones(hidden),
+        "mix_bias": torch.zeros(units),
+        "mix_gain": torch.ones(units),
+        "gates_bias": torch.zeros(blocks, 3 * width),
+        "posterior_in_gain": torch.ones(hidden),
+        "posterior_out_bias": torch.zeros(stochastic),
+    }
+    parameters = {name: nn.Parameter(value) for name, value in constant.items()}
+    for name, (fan_in, shape) in drawn.items():
+        parameters[name] = nn.Parameter(torch.empty(shape))
+        fill_by_fan_in(parameters[name], fan_in)
+    return parameters
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """Of matrix products here and now: autocast's, where it is on."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return torch.float32

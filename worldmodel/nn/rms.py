@@ -1,0 +1,54 @@
+"""DreamerV3's layers (arXiv 2301.04104): Linear → RMSNorm → SiLU, weights drawn by fan-in."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPS = 1e-4
+
+
+def rms_norm(x: Tensor, gain: Tensor) -> Tensor:
+    """x / √(mean x² + 1e-4) · gain over the last dimension, in float32: x [..., D], gain [D] → [..., D]."""
+    x = x.float()
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS) * gain
+
+
+class RMSNorm(nn.Module):
+    """``rms_norm`` with a learned gain; gives back its input's type."""
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(units))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight).to(x.dtype)
+
+
+class RMSLinear(nn.Module):
+    """Linear → RMSNorm → SiLU: [..., inputs] → [..., outputs]."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        self.norm = RMSNorm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(self.norm(self.linear(x)))
+
+
+def fill_by_fan_in(weight: Tensor, fan_in: int) -> None:
+    """Draw from a normal of variance 1 / fan_in, cut at two standard deviations, in place."""
+    std = math.sqrt(1 / fan_in) / 0.87962566103423978  # the standard deviation that the cut leaves of a unit normal
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
+def initialise_by_fan_in(module: nn.Module) -> None:
+    """DreamerV3's weights, for ``module.apply``: of Linear and convolution by fan-in, biases zero."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        fill_by_fan_in(module.weight, module.weight[0].numel())
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
