@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 
 from agents.agent import Agent, AgentConfig
 from agents.behaviours import TemporalDifferenceConfig
-from agents.learner import OptimiserConfig, ParameterGroupConfig
+from agents.optimisers import OptimiserConfig, ParameterGroupConfig
 from worldmodel.data import Spec
 from worldmodel.dynamics import SimNormDynamicsConfig
 from worldmodel.encoders import VectorEncoderConfig

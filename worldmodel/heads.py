@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldmodel.data import ActionSpec
-from worldmodel.nn import EnsembleMLP, TwoHot, initialise, mlp
+from worldmodel.nn import EnsembleMLP, LayerKind, TwoHot, readout
 
 
 @dataclass(frozen=True)
 class BinsConfig:
-    """Two-hot regression over bins evenly spaced in symlog space."""
+    """Two-hot regression over bins evenly spaced in symlog space; the defaults are TD-MPC2's."""
 
     bins: int = 101
     """How many."""
@@ -24,6 +24,8 @@ class BinsConfig:
     """The lowest, in symlog space."""
     high: float = 10.0
     """The highest, in symlog space."""
+    expectation: Literal["symlog", "raw"] = "symlog"
+    """The space in which expectations are taken: symlog (TD-MPC2), or that of the values (DreamerV3)."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,11 @@ class RewardHeadConfig:
     """Width of the hidden layers."""
     layers: int = 2
     """Hidden layers."""
+    layer: LayerKind = "layernorm-mish"
+    """What a hidden layer is: layernorm-mish (TD-MPC2) or rmsnorm-silu (DreamerV3)."""
     bins: BinsConfig = BinsConfig()
+    reads: Literal["departure", "arrival"] = "departure"
+    """What it predicts from: the departure's features and the action (TD-MPC2), or the arrival's features (Dreamer)."""
     weight: float = 0.1
     """Weight of its loss."""
 
@@ -47,25 +53,26 @@ class ContinuationHeadConfig:
     """Width of the hidden layers."""
     layers: int = 2
     """Hidden layers."""
+    layer: LayerKind = "layernorm-mish"
+    """What a hidden layer is: layernorm-mish (TD-MPC2) or rmsnorm-silu (DreamerV3)."""
     weight: float = 1.0
     """Weight of its loss."""
 
 
-class RewardHead(nn.Module):
-    """Features (and action) → two-hot logits of the reward. Output weights start at zero: it predicts exactly 0."""
+class TwoHotHead(nn.Module):
+    """Inputs → two-hot logits of a scalar. Output weights start at zero: it predicts exactly 0."""
 
-    def __init__(self, config: RewardHeadConfig, inputs: int) -> None:
+    def __init__(self, inputs: int, units: int, layers: int, layer: LayerKind, bins: BinsConfig) -> None:
         super().__init__()
-        self.two_hot = TwoHot(config.bins.bins, config.bins.low, config.bins.high)
-        self.network = mlp(inputs, config.units, config.layers, config.bins.bins).apply(initialise)
-        nn.init.zeros_(self.network[-1].get_parameter("weight"))
+        self.two_hot = TwoHot(bins.bins, bins.low, bins.high, bins.expectation)
+        self.network = readout(inputs, units, layers, bins.bins, layer, scale=0.0)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., inputs] → logits [..., bins]."""
         return self.network(inputs)
 
     def predict(self, inputs: Tensor) -> Tensor:
-        """[..., inputs] → expected reward [...]."""
+        """[..., inputs] → expected scalar [...] in float32."""
         return self.two_hot.decode(self.network(inputs))
 
 
@@ -74,7 +81,7 @@ class ContinuationHead(nn.Module):
 
     def __init__(self, config: ContinuationHeadConfig, inputs: int) -> None:
         super().__init__()
-        self.network = mlp(inputs, config.units, config.layers, 1).apply(initialise)
+        self.network = readout(inputs, config.units, config.layers, 1, config.layer)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., F] → logit [...] in float32."""
@@ -90,7 +97,7 @@ class ValueEnsemble(nn.Module):
 
     def __init__(self, members: int, inputs: int, units: int, layers: int, bins: BinsConfig, dropout: float) -> None:
         super().__init__()
-        self.two_hot = TwoHot(bins.bins, bins.low, bins.high)
+        self.two_hot = TwoHot(bins.bins, bins.low, bins.high, bins.expectation)
         self.network = EnsembleMLP(members, inputs, units, layers, bins.bins, dropout)
 
     def forward(self, features: Tensor, action: Tensor, members: Tensor | None = None, frozen: bool = False) -> Tensor:
@@ -124,7 +131,7 @@ class SquashedGaussianPolicy(nn.Module):
     ) -> None:
         super().__init__()
         self.log_std_low, self.log_std_high = log_std_low, log_std_high
-        self.network = mlp(inputs, units, layers, 2 * action.dim).apply(initialise)
+        self.network = readout(inputs, units, layers, 2 * action.dim, "layernorm-mish")
 
     def distribution(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """[..., F] → mean and log standard deviation before squashing, each [..., A] in float32."""
@@ -150,13 +157,65 @@ class SquashedGaussianPolicy(nn.Module):
         return torch.tanh(self.distribution(features)[0])
 
 
+class NormalPolicy(nn.Module):
+    """Normal(tanh(μ), σ) with σ within [least, most], not squashed: DreamerV3's, arXiv 2301.04104.
+
+    Samples may lie beyond ±1; who acts on them clips them.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        units: int,
+        layers: int,
+        action: ActionSpec,
+        layer: LayerKind = "rmsnorm-silu",
+        scale: float = 0.01,
+        least: float = 0.1,
+        most: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.least, self.most = least, most
+        self.network = readout(inputs, units, layers, 2 * action.dim, layer, scale)
+
+    def distribution(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., F] → mean and standard deviation, each [..., A] in float32."""
+        mean, raw = self.network(features).float().chunk(2, dim=-1)
+        return torch.tanh(mean), (self.most - self.least) * torch.sigmoid(raw + 2) + self.least
+
+    def log_prob_and_entropy(self, features: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., F] and actions [..., A] → log-density [...] and entropy [...], summed over the action's dimensions."""
+        mean, std = self.distribution(features)
+        normaliser = std.log() + 0.5 * math.log(2 * math.pi)
+        log_prob = -0.5 * ((action - mean) / std).square() - normaliser
+        return log_prob.sum(-1), (0.5 + normaliser).sum(-1)
+
+    def sample(self, features: Tensor) -> Tensor:
+        """[..., F] → action [..., A]."""
+        mean, std = self.distribution(features)
+        return mean + std * torch.randn_like(mean)
+
+    def mode(self, features: Tensor) -> Tensor:
+        """[..., F] → the action taken when not exploring [..., A]."""
+        return self.distribution(features)[0]
+
+
 class CategoricalPolicy(nn.Module):
     """One categorical for each discrete action, mixed with a little of the uniform one (DreamerV3's 1 %)."""
 
-    def __init__(self, inputs: int, units: int, layers: int, action: ActionSpec, uniform: float = 0.01) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        units: int,
+        layers: int,
+        action: ActionSpec,
+        uniform: float = 0.01,
+        layer: LayerKind = "layernorm-mish",
+        scale: float = 1.0,
+    ) -> None:
         super().__init__()
         self.categories, self.uniform = action.categories, uniform
-        self.network = mlp(inputs, units, layers, action.dim).apply(initialise)
+        self.network = readout(inputs, units, layers, action.dim, layer, scale)
 
     def distribution(self, features: Tensor) -> Tensor:
         """[..., F] → probabilities [..., A] in float32; those of each categorical sum to 1."""
@@ -166,6 +225,11 @@ class CategoricalPolicy(nn.Module):
     def entropy(self, probabilities: Tensor) -> Tensor:
         """[..., A] → [...], summed over the categoricals."""
         return -(probabilities * probabilities.log()).sum(-1)
+
+    def log_prob_and_entropy(self, features: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., F] and one-hot actions [..., A] → log-probability [...] and entropy [...], summed over the categoricals."""
+        probabilities = self.distribution(features)
+        return (action * probabilities.log()).sum(-1), self.entropy(probabilities)
 
     def sample(self, features: Tensor) -> Tensor:
         """[..., F] → one-hot actions [..., A]."""

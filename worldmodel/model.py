@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from worldmodel.data import Spec, Steps
 from worldmodel.dynamics import DynamicsConfig, SimNormDynamicsConfig, State, dynamics, map_state
 from worldmodel.encoders import EncoderConfig, VectorEncoderConfig, encoders
-from worldmodel.heads import ContinuationHead, ContinuationHeadConfig, RewardHead, RewardHeadConfig
+from worldmodel.heads import ContinuationHead, ContinuationHeadConfig, RewardHeadConfig, TwoHotHead
 from worldmodel.objectives import ConsistencyConfig, Objective, ObjectiveConfig, Outcome, objectives
 from worldmodel.scene import Scene, Source, weighted_mean
 
@@ -49,8 +49,8 @@ class Imagination(NamedTuple):
 class WorldModel(nn.Module):
     """Encode, filter, imagine; ``forward(scene)`` gives every loss.
 
-    The reward head reads the features of the departure and the action (as TD-MPC2 does), the continuation head those
-    of the arrival; ``imagine`` hands both out aligned, so that nobody else needs to know.
+    The reward head reads the features of the departure and the action (TD-MPC2) or those of the arrival (Dreamer), the
+    continuation head those of the arrival; ``imagine`` hands both out aligned, so that nobody else needs to know.
     """
 
     def __init__(self, config: WorldModelConfig, spec: Spec) -> None:
@@ -59,7 +59,9 @@ class WorldModel(nn.Module):
         self.encoder = encoders.make(config.encoder, spec=spec)
         self.dynamics = dynamics.make(config.dynamics, embed_dim=self.encoder.embed_dim, action_dim=spec.action.dim)
         features = self.dynamics.feature_dim
-        self.reward = RewardHead(config.reward, features + spec.action.dim)
+        head = config.reward
+        inputs = features + spec.action.dim if head.reads == "departure" else features
+        self.reward = TwoHotHead(inputs, head.units, head.layers, head.layer, head.bins)
         self.continuation = ContinuationHead(config.continuation, features) if config.continuation else None
         self.objectives = nn.ModuleList(
             objectives.make(
@@ -87,16 +89,25 @@ class WorldModel(nn.Module):
             outcome.losses.update(one.losses)
             outcome.metrics.update(one.metrics)
             outcome.pending.update({f"objectives.{index}.{name}": value for name, value in one.pending.items()})
-        features, steps, inside = scene.features(self.config.learn_on), scene.steps, scene.pairs(1)
-        logits = self.reward(torch.cat([features[:, :-1], steps.action[:, :-1]], dim=-1))
-        reward_loss = self.reward.two_hot.loss(logits, steps.reward[:, 1:])
-        outcome.losses["reward"] = self.config.reward.weight * weighted_mean(reward_loss, inside, self.config.decay)
-        if self.continuation is not None and self.config.continuation is not None:
-            logit = self.continuation(features[:, 1:])
-            goes_on = (~steps.is_terminal[:, 1:]).float()
-            loss = nn.functional.binary_cross_entropy_with_logits(logit, goes_on, reduction="none")
-            outcome.losses["continuation"] = self.config.continuation.weight * weighted_mean(loss, inside)
+        outcome.losses.update(self.head_losses(scene))
         return outcome
+
+    def head_losses(self, scene: Scene) -> dict[str, Tensor]:
+        """Of reward and continuation. What is read off arrivals alone is learned at every step, the first ones included."""
+        features, steps = scene.features(self.config.learn_on), scene.steps
+        at_arrivals = self.config.reward.reads == "arrival"
+        rewards = steps.reward if at_arrivals else steps.reward[:, 1:]
+        mask = torch.ones_like(rewards, dtype=torch.bool) if at_arrivals else scene.pairs(1)
+        inputs = features if at_arrivals else torch.cat([features[:, :-1], steps.action[:, :-1]], dim=-1)
+        error = self.reward.two_hot.loss(self.reward(inputs), rewards)
+        losses = {"reward": self.config.reward.weight * weighted_mean(error, mask, self.config.decay)}
+        if self.continuation is not None and self.config.continuation is not None:
+            begin = 0 if at_arrivals else 1
+            goes_on = (~steps.is_terminal[:, begin:]).float()
+            logit = self.continuation(features[:, begin:])
+            error = nn.functional.binary_cross_entropy_with_logits(logit, goes_on, reduction="none")
+            losses["continuation"] = self.config.continuation.weight * weighted_mean(error, mask)
+        return losses
 
     def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
         """Let each objective write what its forward left pending."""
@@ -109,13 +120,17 @@ class WorldModel(nn.Module):
         """One step with evidence: last state [B, ...] and action [B, A], observation [B, ...] → state [B, ...]."""
         return self.dynamics.update(state, action, self.encoder(observation), is_first)
 
+    def outcomes(self, departure: Tensor, action: Tensor, arrival: Tensor) -> tuple[Tensor, Tensor]:
+        """Features before [..., F], action [..., A], features after [..., F] → reward [...], continuation [...]."""
+        at_arrivals = self.config.reward.reads == "arrival"
+        reward = self.reward.predict(arrival if at_arrivals else torch.cat([departure, action], dim=-1))
+        continuation = torch.ones_like(reward) if self.continuation is None else self.continuation.predict(arrival)
+        return reward, continuation
+
     def arrive(self, state: State, action: Tensor) -> tuple[State, Tensor, Tensor]:
         """One imagined step: state [B, ...], action [B, A] → next state, reward [B], continuation [B]."""
-        reward = self.reward.predict(torch.cat([self.dynamics.features(state), action], dim=-1))
-        state = self.dynamics.step(state, action)
-        if self.continuation is None:
-            return state, reward, torch.ones_like(reward)
-        return state, reward, self.continuation.predict(self.dynamics.features(state))
+        after = self.dynamics.step(state, action)
+        return after, *self.outcomes(self.dynamics.features(state), action, self.dynamics.features(after))
 
     def imagine(
         self, state: State, actions: Tensor | Callable[[Tensor], Tensor], horizon: int | None = None
@@ -129,19 +144,11 @@ class WorldModel(nn.Module):
             horizon = actions.shape[1]
         elif horizon is None:
             raise ValueError("Imagining with a policy needs a horizon: model.imagine(state, policy, horizon=15).")
-        states, chosen, rewards, continuations = [state], [], [], []
+        states, chosen = [state], []
         for t in range(horizon):
-            action = actions(self.dynamics.features(state)) if callable(actions) else actions[:, t]
-            state, reward, continuation = self.arrive(state, action)
+            chosen.append(actions(self.dynamics.features(state)) if callable(actions) else actions[:, t])
+            state = self.dynamics.step(state, chosen[-1])
             states.append(state)
-            chosen.append(action)
-            rewards.append(reward)
-            continuations.append(continuation)
         stacked = map_state(lambda *tensors: torch.stack(tensors, dim=1), *states)
-        return Imagination(
-            stacked,
-            self.dynamics.features(stacked),
-            torch.stack(chosen, dim=1),
-            torch.stack(rewards, dim=1),
-            torch.stack(continuations, dim=1),
-        )
+        features, taken = self.dynamics.features(stacked), torch.stack(chosen, dim=1)
+        return Imagination(stacked, features, taken, *self.outcomes(features[:, :-1], taken, features[:, 1:]))

@@ -6,7 +6,8 @@ from gymnasium import spaces
 from tiny import PLAIN, batch, tiny_agent
 
 from agents.execution import Execution, ExecutionConfig
-from agents.learner import Learner, NonFiniteLossError, OptimiserConfig, ParameterGroupConfig
+from agents.learner import Learner, NonFiniteLossError
+from agents.optimisers import OptimiserConfig, ParameterGroupConfig
 from worldmodel.data import Spec
 
 SPEC = Spec.from_spaces(spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,)))
@@ -157,9 +158,9 @@ def test_a_prefix_that_fits_no_parameter_is_refused_in_a_sentence():
 
 def test_every_parameter_that_learns_is_in_exactly_one_group():
     one = learner()
-    held = [id(p) for group in one.optimiser.param_groups for p in group["params"]]
+    held = [id(p) for group in one.optimiser.algorithm.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in one.agent.parameters() if p.requires_grad)
-    clipped = [id(p) for group in one._clipped.values() for p in group]
+    clipped = [id(p) for group in one.optimiser._clipped.values() for p in group]
     assert sorted(clipped) == sorted(held)
 
 

@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 import torch
@@ -9,9 +10,9 @@ from worldmodel.heads import (
     CategoricalPolicy,
     ContinuationHead,
     ContinuationHeadConfig,
-    RewardHead,
-    RewardHeadConfig,
+    NormalPolicy,
     SquashedGaussianPolicy,
+    TwoHotHead,
     ValueEnsemble,
     mode_one_hot,
     sample_one_hot,
@@ -28,9 +29,10 @@ def categorical_policy(spec=SEVERAL_DISCRETE, uniform: float = 0.01) -> Categori
     return shaken(CategoricalPolicy(5, 8, 2, spec.action, uniform), size=1.0)
 
 
-def test_reward_is_decoded_from_its_logits_and_starts_at_zero():
+@pytest.mark.parametrize("kind", ["layernorm-mish", "rmsnorm-silu"])
+def test_a_scalar_is_decoded_from_its_logits_and_starts_at_zero(kind):
     torch.manual_seed(0)
-    head, x = RewardHead(RewardHeadConfig(units=8, bins=BINS), 5), torch.randn(4, 3, 5)
+    head, x = TwoHotHead(5, 8, 2, kind, BINS), torch.randn(4, 3, 5)
     assert not head(x).any() and head.predict(x).abs().max() < 1e-5
     shaken(head)
     torch.testing.assert_close(head.predict(x), head.two_hot.decode(head(x)))
@@ -134,3 +136,36 @@ def test_the_mode_is_the_best_of_each_group_and_what_cannot_happen_is_never_draw
     assert torch.equal(sample_one_hot(certain, (2, 3)), certain)
     policy, features = categorical_policy(), torch.randn(7, 5)
     assert torch.equal(policy.mode(features), mode_one_hot(policy.distribution(features), (2, 3)))
+
+
+def test_the_normal_policy_is_the_normal_of_its_numbers_within_its_deviations():
+    torch.manual_seed(0)
+    policy, features = shaken(NormalPolicy(5, 8, 3, CONTINUOUS.action), size=1.0), torch.randn(200, 5)
+    mean, std = policy.distribution(features)
+    raw_mean, raw_std = policy.network(features).chunk(2, -1)
+    torch.testing.assert_close(mean, torch.tanh(raw_mean))
+    torch.testing.assert_close(std, 0.9 / (1 + torch.exp(-(raw_std + 2))) + 0.1)
+    assert torch.equal(policy.mode(features), mean)
+    action, normal = policy.sample(features), Independent(Normal(mean, std), 1)
+    log_prob, entropy = policy.log_prob_and_entropy(features, action)
+    torch.testing.assert_close(log_prob, normal.log_prob(action))
+    torch.testing.assert_close(entropy, normal.entropy())
+    many = policy.sample(features[:1].expand(40_000, -1))
+    torch.testing.assert_close(many.mean(0), mean[0], rtol=0, atol=0.03)
+    torch.testing.assert_close(many.std(0), std[0], rtol=0.03, atol=0)
+
+
+def test_policies_of_dreamer_begin_almost_without_preference():
+    torch.manual_seed(0)
+    mean, std = NormalPolicy(50, 64, 3, CONTINUOUS.action).distribution(torch.randn(100, 50))
+    assert mean.abs().max() < 0.1
+    torch.testing.assert_close(std, torch.full_like(std, 0.9 / (1 + math.exp(-2)) + 0.1), rtol=0.05, atol=0)
+
+
+def test_the_log_probability_of_several_discrete_actions_is_their_sum():
+    policy, features = categorical_policy(), torch.randn(7, 5)
+    p, action = policy.distribution(features), policy.sample(features)
+    log_prob, entropy = policy.log_prob_and_entropy(features, action)
+    chosen = [p[i, :2][action[i, :2].argmax()] * p[i, 2:][action[i, 2:].argmax()] for i in range(7)]
+    torch.testing.assert_close(log_prob, torch.stack(chosen).log())
+    torch.testing.assert_close(entropy, policy.entropy(p))

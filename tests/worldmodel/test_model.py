@@ -68,6 +68,29 @@ def test_continuation_loss_is_the_cross_entropy_at_the_arrivals_of_each_time_ali
     torch.testing.assert_close(one(one.scene(steps)).losses["continuation"], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_heads_that_read_arrivals_learn_at_every_step_the_first_ones_included():
+    one = model(reward=dataclasses.replace(CONFIG.reward, reads="arrival"), learn_on="filtered", decay=1.0)
+    steps = stream()
+    at, losses = features(one, steps, "filtered"), one.head_losses(one.scene(steps))
+    everywhere = [(b, t) for b in range(6) for t in range(5)]
+    rewards = [two_hot_loss(one.reward(at[b][t]), steps.reward[b, t].item()) for b, t in everywhere]
+    torch.testing.assert_close(losses["reward"], 0.1 * torch.stack(rewards).mean(), rtol=1e-4, atol=1e-5)
+    logits = torch.stack([one.continuation(at[b][t]) for b, t in everywhere])
+    ends = torch.stack([steps.is_terminal[b, t] for b, t in everywhere])
+    expected = -torch.where(ends, torch.sigmoid(-logits), torch.sigmoid(logits)).log().mean()
+    torch.testing.assert_close(losses["continuation"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_rewards_read_off_arrivals_are_handed_out_aligned():
+    one, steps = model(reward=dataclasses.replace(CONFIG.reward, reads="arrival")), stream()
+    start = state_at(one.scene(steps).filtered.states, 0)
+    imagination = one.imagine(start, steps.action)
+    for t in range(5):
+        arrived, reward, _ = one.arrive(state_at(imagination.states, t), steps.action[:, t])
+        torch.testing.assert_close(reward, one.reward.predict(one.dynamics.features(arrived)))
+        torch.testing.assert_close(imagination.rewards[:, t], reward)
+
+
 def test_weights_are_the_papers():
     assert (RewardHeadConfig().weight, ContinuationHeadConfig().weight, CONFIG.decay) == (0.1, 1.0, 0.5)
 

@@ -38,11 +38,18 @@ class Dynamics(nn.Module):
         """The state before anything was seen: tensors [B, ...] on the parameters' device."""
         raise NotImplementedError
 
-    def filter(self, embed: Tensor, action: Tensor, is_first: Tensor, state: State | None = None) -> Filtered:
+    def filter(
+        self,
+        embed: Tensor,
+        action: Tensor,
+        is_first: Tensor,
+        state: State | None = None,
+        previous_action: Tensor | None = None,
+    ) -> Filtered:
         """Learn: embeddings [B, T, E], the actions chosen at each step [B, T, A], resets [B, T] → states [B, T, ...].
 
-        ``state`` is the state before the first step (``initial`` if None), whose action is taken to be zero unless
-        the step is a first one.
+        ``state`` and ``previous_action`` [B, A] are those of the step before the first one (``initial`` and zero if None);
+        where the first step is a reset they do not matter.
         """
         raise NotImplementedError
 

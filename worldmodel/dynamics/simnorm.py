@@ -55,7 +55,14 @@ class SimNormDynamics(Dynamics):
         parameter = self.posterior.linear.weight
         return SimNormState(parameter.new_full((batch_size, self.feature_dim), 1 / self.group_size))
 
-    def filter(self, embed: Tensor, action: Tensor, is_first: Tensor, state: SimNormState | None = None) -> Filtered:
+    def filter(
+        self,
+        embed: Tensor,
+        action: Tensor,
+        is_first: Tensor,
+        state: SimNormState | None = None,
+        previous_action: Tensor | None = None,
+    ) -> Filtered:
         return Filtered(SimNormState(self.posterior(embed)), {})
 
     def update(self, state: SimNormState, action: Tensor, embed: Tensor, is_first: Tensor) -> SimNormState:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from worldmodel.data import Spec
 from worldmodel.encoders.base import Encoder, EncoderConfig, encoders
-from worldmodel.nn import NormedLinear, initialise, symlog
+from worldmodel.nn import LayerKind, hidden_layers, symlog
 
 
 @dataclass(frozen=True)
@@ -19,13 +18,15 @@ class VectorEncoderConfig(EncoderConfig):
     """Width of each layer, and of the embedding."""
     layers: int = 1
     """Hidden layers (TD-MPC2's last encoder layer, with its SimNorm, belongs to the simnorm dynamics)."""
+    layer: LayerKind = "layernorm-mish"
+    """What a layer is: layernorm-mish (TD-MPC2) or rmsnorm-silu (DreamerV3)."""
     symlog: bool = True
     """Squash inputs by symlog, as DreamerV3 does; TD-MPC2's reference feeds them raw."""
 
 
 @encoders.register("vector", VectorEncoderConfig)
 class VectorEncoder(Encoder):
-    """All vector entries of the observation concatenated → (symlog) → layers of Linear, LayerNorm, Mish.
+    """All vector entries of the observation concatenated → (symlog) → hidden layers.
 
     Source: the state encoder of TD-MPC2 (arXiv 2310.16828, section 3.1), the symlog of DreamerV3 (arXiv 2301.04104).
 
@@ -44,8 +45,8 @@ class VectorEncoder(Encoder):
         self.keys = tuple(spec.observation)
         self.symlog = config.symlog
         self.embed_dim = config.units
-        sizes = [sum(spec.observation[key].shape[0] for key in self.keys)] + [config.units] * config.layers
-        self.layers = nn.Sequential(*(NormedLinear(a, b) for a, b in pairwise(sizes))).apply(initialise)
+        inputs = sum(spec.observation[key].shape[0] for key in self.keys)
+        self.layers = hidden_layers(inputs, config.units, config.layers, config.layer)
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
         vector = torch.cat([observation[key] for key in self.keys], dim=-1)

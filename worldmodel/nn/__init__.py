@@ -1,7 +1,20 @@
 """The blocks that more than one part is built from."""
 
 from worldmodel.nn.ensemble import EnsembleMLP
-from worldmodel.nn.layers import NormedLinear, SimNorm, initialise, mish, mlp
+from worldmodel.nn.layers import LayerKind, NormedLinear, SimNorm, hidden_layers, initialise, mish, mlp, readout
 from worldmodel.nn.two_hot import TwoHot, symexp, symlog
 
-__all__ = ["EnsembleMLP", "NormedLinear", "SimNorm", "TwoHot", "initialise", "mish", "mlp", "symexp", "symlog"]
+__all__ = [
+    "EnsembleMLP",
+    "LayerKind",
+    "NormedLinear",
+    "SimNorm",
+    "TwoHot",
+    "hidden_layers",
+    "initialise",
+    "mish",
+    "mlp",
+    "readout",
+    "symexp",
+    "symlog",
+]

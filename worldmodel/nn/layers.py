@@ -1,14 +1,20 @@
-"""TD-MPC2's layers (arXiv 2310.16828, section 3.1): Linear → LayerNorm → Mish, and simplicial normalisation."""
+"""Hidden layers and the networks made of them; TD-MPC2's are Linear → LayerNorm → Mish (arXiv 2310.16828, section 3.1)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from worldmodel.nn.rms import RMSLinear, initialise_by_fan_in
+
+LayerKind = Literal["layernorm-mish", "rmsnorm-silu"]
+"""What a hidden layer is: TD-MPC2's, with its small normal weights, or DreamerV3's, with weights drawn by fan-in."""
 
 
 def mish(x: Tensor) -> Tensor:
@@ -94,3 +100,27 @@ def initialise(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def hidden_layers(inputs: int, units: int, layers: int, kind: LayerKind) -> nn.Sequential:
+    """``layers`` hidden layers of ``units``, with the weights of their kind.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    sizes = list(pairwise([inputs] + [units] * layers))
+    if kind == "layernorm-mish":
+        return nn.Sequential(*(NormedLinear(a, b) for a, b in sizes)).apply(initialise)
+    if kind == "rmsnorm-silu":
+        return nn.Sequential(*(RMSLinear(a, b) for a, b in sizes)).apply(initialise_by_fan_in)
+    raise ValueError(f"There is no layer {kind!r}: choose layernorm-mish or rmsnorm-silu.")
+
+
+def readout(inputs: int, units: int, layers: int, outputs: int, kind: LayerKind, scale: float = 1.0) -> nn.Sequential:
+    """Hidden layers and a plain Linear whose first weights are multiplied by ``scale``: [..., inputs] → [..., outputs]."""
+    hidden = hidden_layers(inputs, units, layers, kind)
+    last = nn.Linear(units if layers else inputs, outputs)
+    last.apply(initialise if kind == "layernorm-mish" else initialise_by_fan_in)
+    with torch.no_grad():
+        last.weight.mul_(scale)
+    return nn.Sequential(*hidden, last)

@@ -62,9 +62,10 @@ def test_filtering_at_once_is_updating_step_by_step(one):
 def test_filtering_goes_on_from_a_state_though_not_over_a_reset(one):
     embed, action, is_first = inputs()
     start = state_at(one.filter(*inputs(seed=5)).states, -1)
-    on = filtered(one, embed, action, is_first, start)
+    previous = torch.rand(B, A)
+    on = filtered(one, embed, action, is_first, start, previous)
     torch.manual_seed(1)
-    state = one.update(start, torch.zeros(B, A), embed[:, 0], is_first[:, 0])
+    state = one.update(start, previous, embed[:, 0], is_first[:, 0])
     fresh = filtered(one, embed, action, is_first)
     for whole, part, anew in zip(on, state, fresh, strict=True):
         torch.testing.assert_close(part, whole[:, 0], rtol=1e-4, atol=1e-5)

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from worldmodel.nn import NormedLinear, SimNorm, initialise, mish, mlp
+from worldmodel.nn import NormedLinear, SimNorm, hidden_layers, initialise, mish, mlp, readout
 from worldmodel.nn.layers import dropout, keep_mask
 
 
@@ -79,3 +79,28 @@ def test_initial_weights_are_normal_with_a_std_of_a_fiftieth_and_biases_zero():
     for linear in (network[0].linear, network[1].linear, network[2]):
         assert linear.weight.std().item() == pytest.approx(0.02, rel=0.05)
         assert not linear.bias.any()
+
+
+def test_dreamers_layer_is_linear_then_rms_norm_then_silu():
+    torch.manual_seed(0)
+    layer, x = hidden_layers(3, 7, 1, "rmsnorm-silu")[0], torch.randn(4, 3)
+    with torch.no_grad():
+        layer.norm.weight.uniform_(0.5, 2)
+    hidden = x @ layer.linear.weight.T + layer.linear.bias
+    normed = hidden / (hidden.pow(2).mean(-1, keepdim=True) + 1e-4).sqrt() * layer.norm.weight
+    torch.testing.assert_close(layer(x), normed / (1 + torch.exp(-normed)))
+
+
+def test_dreamers_weights_are_drawn_by_fan_in_cut_at_two_deviations_and_scaled_at_the_end():
+    torch.manual_seed(0)
+    network = readout(400, 300, 2, 200, "rmsnorm-silu", scale=0.5)
+    for linear, scale in ((network[0].linear, 1.0), (network[1].linear, 1.0), (network[2], 0.5)):
+        std = scale * linear.in_features**-0.5
+        assert abs(linear.weight.std().item() / std - 1) < 0.02
+        assert 2.2 * std < linear.weight.abs().max().item() < 2.28 * std
+        assert not linear.bias.any()
+
+
+def test_a_layer_that_does_not_exist_is_refused_with_those_that_do():
+    with pytest.raises(ValueError, match="no layer 'relu': choose layernorm-mish or rmsnorm-silu"):
+        hidden_layers(3, 7, 1, "relu")

@@ -61,3 +61,39 @@ def test_bins_that_cannot_be_are_refused():
         TwoHot(1)
     with pytest.raises(ValueError, match="low < high"):
         TwoHot(11, 3.0, 3.0)
+
+
+RAW = {"bins": 255, "low": -20.0, "high": 20.0, "expectation": "raw"}
+
+
+def test_raw_bins_lie_at_the_symexp_of_even_ones_and_encode_between_neighbours():
+    head = TwoHot(**RAW)
+    torch.testing.assert_close(head.centres, symexp(torch.linspace(-20, 20, 255)), rtol=1e-4, atol=1e-6)
+    values = torch.tensor([0.0, 0.3, -0.3, 1.0, -7.5, 123.4, -1e4, 3e8])
+    encoded, centres = head.encode(values), head.centres.tolist()
+    for row, value in zip(encoded, values.tolist(), strict=True):
+        below = max(k for k in range(255) if centres[k] <= value * (1 + 1e-6) + 1e-9)
+        share = (value - centres[below]) / (centres[below + 1] - centres[below])
+        expected = torch.zeros(255)
+        expected[below], expected[below + 1] = 1 - share, share
+        torch.testing.assert_close(row, expected, rtol=0, atol=2e-3)
+    torch.testing.assert_close((encoded.double() * head.centres.double()).sum(-1).float(), values, rtol=1e-3, atol=1e-4)
+    assert torch.equal(head.encode(torch.tensor([1e30, -1e30])).argmax(-1), torch.tensor([254, 0]))
+
+
+def test_symmetric_logits_decode_to_exactly_nothing_though_raw_bins_are_huge():
+    head = TwoHot(**RAW)
+    assert not head.decode(torch.zeros(3, 255)).any()
+    logits = torch.randn(5, 255)
+    assert not head.decode(logits + logits.flip(-1)).any()
+
+
+def test_raw_decoding_is_the_expectation():
+    head = TwoHot(**RAW)
+    values = torch.tensor([0.0, 0.02, -3.0, 250.0, -1e5])
+    torch.testing.assert_close(head.decode(head.encode(values).log()), values, rtol=1e-3, atol=1e-4)
+
+
+def test_an_expectation_in_an_unknown_space_is_refused():
+    with pytest.raises(ValueError, match="'log' space: choose symlog or raw"):
+        TwoHot(expectation="log")
