@@ -32,6 +32,19 @@ class Actor:
         self.state = _own(state) if self.execution.captures else state
         return action.float().cpu()
 
+    def watch(self, current: Steps, action: Tensor) -> None:
+        """Follow the steps [N] where the environments stand, with actions [N, A] that were chosen elsewhere."""
+        if not self.agent.model.dynamics.stored():
+            return  # a belief without a past
+        self.agent.eval()
+        here = current.to(self.execution.device)
+        with self.execution.autocast():
+            self.state = self.agent.watch(here.observation, here.is_first, self.state, action.to(self.execution.device))
+
+    def stored(self) -> dict[str, Tensor]:
+        """The belief [N, ...] about the last step, as the replay keeps it."""
+        return self.agent.model.dynamics.store(self.state.latent)
+
     def state_dict(self) -> dict[str, Tensor]:
         """The acting state's tensors."""
         return {str(index): tensor for index, tensor in enumerate(_flatten(self.state))}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from agents.behaviours import BehaviourConfig, Memory, TemporalDifferenceConfig, behaviours
 from worldmodel.data import Spec, Steps
-from worldmodel.dynamics import State
+from worldmodel.dynamics import State, map_state
 from worldmodel.model import WorldModel, WorldModelConfig
 
 
@@ -38,6 +38,8 @@ class Losses(NamedTuple):
     """Scalars to look at, without gradient."""
     pending: dict[str, Tensor]
     """What ``after_update`` writes once the optimiser has stepped."""
+    stored: dict[str, Tensor]
+    """The latent states [B, T, ...] to be written back into the replay, by the names of ``Dynamics.stored``."""
 
 
 class Agent(nn.Module):
@@ -68,7 +70,9 @@ class Agent(nn.Module):
         pending = {f"model.{name}": value for name, value in world.pending.items()}
         pending |= {f"behaviour.{name}": value for name, value in behaviour.pending.items()}
         terms = {name: term.detach() for name, term in terms.items()}
-        return Losses(total, terms, world.metrics | behaviour.metrics, pending)
+        latents = map_state(lambda tensor: tensor.detach(), scene.filtered.states)
+        stored = self.model.dynamics.store(latents)
+        return Losses(total, terms, world.metrics | behaviour.metrics, pending, stored)
 
     @torch.no_grad()
     def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
@@ -82,9 +86,9 @@ class Agent(nn.Module):
 
     def initial(self, batch_size: int) -> ActingState:
         """The acting state of N environments before their first observation."""
-        memory = self.behaviour.initial(batch_size)
-        action = torch.zeros(batch_size, self.spec.action.dim, device=memory[0].device if memory else None)
-        return ActingState(self.model.dynamics.initial(batch_size), action, memory)
+        latent = self.model.dynamics.initial(batch_size)
+        action = torch.zeros(batch_size, self.spec.action.dim, device=latent[0].device)
+        return ActingState(latent, action, self.behaviour.initial(batch_size))
 
     @torch.no_grad()
     def act(
@@ -99,3 +103,12 @@ class Agent(nn.Module):
         )
         action, memory = self.behaviour.act(self.model, latent, memory, explore=explore)
         return action, ActingState(latent, action, memory)
+
+    @torch.no_grad()
+    def watch(
+        self, observation: dict[str, Tensor], is_first: Tensor, state: ActingState, action: Tensor
+    ) -> ActingState:
+        """As ``act``, where somebody else chose the ``action`` [N, A]: the belief follows, the memory stays."""
+        return state._replace(
+            latent=self.model.believe(state.latent, state.action, observation, is_first), action=action
+        )

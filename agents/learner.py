@@ -30,6 +30,8 @@ class Learner:
         # The step is skipped on the device where this is 1: a bad update never reaches the weights.
         self.optimiser = Optimiser(self.agent, config, self._found_inf)
         self._loss = execution.compile(self._forward)
+        self.stored: dict[str, Tensor] = {}
+        """The last update's latent states [B, T, ...], for the replay."""
         self._terms: list[str] = []
         self._bad: Tensor | None = None
 
@@ -55,6 +57,7 @@ class Learner:
         if self.execution.device.type == "cpu":
             self.check()
         self.updates += 1
+        self.stored = losses.stored
         self.agent.after_update(losses.pending, min(self.updates / self.total_updates, 1.0))
         return losses.terms | losses.metrics | {f"gradient_norm_{name}": norm for name, norm in norms.items()}
 

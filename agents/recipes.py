@@ -12,13 +12,17 @@ import torch
 from tyro.conf import Positional, arg
 
 from agents.agent import Agent, AgentConfig
-from agents.behaviours import TemporalDifferenceConfig
+from agents.behaviours import ActorCriticConfig, TemporalDifferenceConfig
+from agents.behaviours.actor_critic import DREAMER_BINS
 from agents.optimisers import OptimiserConfig, ParameterGroupConfig
 from worldmodel.data import Spec
-from worldmodel.dynamics import SimNormDynamicsConfig
+from worldmodel.decoders import VectorDecoderConfig
+from worldmodel.dynamics import RSSMConfig, SimNormDynamicsConfig
 from worldmodel.encoders import VectorEncoderConfig
 from worldmodel.heads import ContinuationHeadConfig, RewardHeadConfig
 from worldmodel.model import WorldModelConfig
+from worldmodel.nn import LayerKind
+from worldmodel.objectives import ReconstructionConfig
 from worldmodel.registry import check_fields, unknown_name
 
 
@@ -27,9 +31,9 @@ class Recipe:
     """An agent, how it is optimised, and how it learns beside acting."""
 
     name: Annotated[str, Positional, arg(name="recipe")] = "tdmpc2"
-    """A published recipe's name: tdmpc2."""
+    """A published recipe's name: tdmpc2 or dreamerv3."""
     size: str = "5m"
-    """The published size: 1m, 5m, 19m, 48m or 317m for tdmpc2."""
+    """The published size: 1m, 5m, 19m, 48m or 317m for tdmpc2; 1m, 12m, 25m, 50m, 100m or 200m for dreamerv3."""
     agent: Annotated[AgentConfig, arg(name="")] = AgentConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     batch_size: int = 256
@@ -41,7 +45,11 @@ class Recipe:
     train_ratio: float = 1024.0
     """Replayed steps per decision of an environment; B · T makes one update a decision."""
     random_decisions: int | None = None
-    """Decisions taken at random first, after which as many are caught up with in updates. None: max(1000, 5 episodes)."""
+    """Decisions taken at random first, without learning. None: max(1000, 5 episodes)."""
+    catch_up: bool = True
+    """Whether the updates of the random decisions are made up for after them."""
+    fresh_first: bool = False
+    """Whether each stretch of new steps is learned from once before it is sampled from like all others."""
     replay_capacity: int = 1_000_000
     """Steps kept, over all environments."""
 
@@ -103,6 +111,56 @@ def tdmpc2(size: str) -> Recipe:
 
 
 @dataclass(frozen=True)
+class DreamerSize:
+    """One row of DreamerV3's table of model sizes."""
+
+    deterministic: int
+    hidden: int
+    classes: int
+    units: int
+
+
+DREAMER_SIZES = {
+    "1m": DreamerSize(512, 64, 4, 64),
+    "12m": DreamerSize(2048, 256, 16, 256),
+    "25m": DreamerSize(3072, 384, 24, 384),
+    "50m": DreamerSize(4096, 512, 32, 512),
+    "100m": DreamerSize(6144, 768, 48, 768),
+    "200m": DreamerSize(8192, 1024, 64, 1024),
+}
+
+
+def dreamerv3(size: str) -> Recipe:
+    """DreamerV3 on vectors (arXiv 2301.04104), with the numbers of its reference code."""
+    numbers = DREAMER_SIZES[size]
+    units = numbers.units
+    layer: LayerKind = "rmsnorm-silu"
+    model = WorldModelConfig(
+        encoder=VectorEncoderConfig(units=units, layers=3, layer=layer),
+        dynamics=RSSMConfig(numbers.deterministic, numbers.hidden, classes=numbers.classes),
+        objectives=(ReconstructionConfig(decoder=VectorDecoderConfig(units=units)),),
+        reward=RewardHeadConfig(units=units, layers=1, layer=layer, bins=DREAMER_BINS, reads="arrival", weight=1.0),
+        continuation=ContinuationHeadConfig(units=units, layers=1, layer=layer),
+        learn_on="filtered",
+        decay=1.0,
+    )
+    optimiser = OptimiserConfig("laprop", 4e-5, warmup=1000, eps=1e-20, clip=None, adaptive_clip=0.3)
+    return Recipe(
+        "dreamerv3",
+        size,
+        AgentConfig(model, ActorCriticConfig(units=units)),
+        optimiser,
+        batch_size=16,
+        batch_length=64,
+        across_episodes=True,
+        train_ratio=1024.0 if size == "1m" else 512.0,
+        random_decisions=1024,
+        catch_up=False,
+        fresh_first=True,
+    )
+
+
+@dataclass(frozen=True)
 class Published:
     """A recipe as the README's table shows it."""
 
@@ -115,6 +173,12 @@ class Published:
 RECIPES: dict[str, Published] = {
     "tdmpc2": Published(
         tdmpc2, tuple(TDMPC2_SIZES), "5m", "SimNorm latent dynamics, Q ensemble, MPPI planning (2310.16828)"
+    ),
+    "dreamerv3": Published(
+        dreamerv3,
+        tuple(DREAMER_SIZES),
+        "12m",
+        "recurrent categorical dynamics, actor-critic in imagination (2301.04104)",
     ),
 }
 

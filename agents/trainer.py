@@ -10,6 +10,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import torch
+from torch import Tensor
 
 from agents.actor import Actor
 from agents.agent import Agent
@@ -110,7 +111,8 @@ class Trainer:
 
     def _random_decisions(self) -> int:
         decisions = self.recipe.resolved_random_decisions(self.agent.episode_length)
-        if decisions < (least := self.recipe.batch_length * self.tasks.num_envs):
+        context = 1 if self.agent.model.dynamics.stored() else 0
+        if decisions < (least := (self.recipe.batch_length + context) * self.tasks.num_envs):
             raise ValueError(
                 f"random_decisions={decisions} leaves the replay without a sequence of {self.recipe.batch_length} steps "
                 f"to learn from: give at least {least}."
@@ -124,6 +126,7 @@ class Trainer:
             max(min(self.recipe.replay_capacity, 2 * self.config.steps // self.repeat + 10_000), self.tasks.num_envs),
             self.tasks.num_envs,
             device="cpu" if disk else named_device(self.config.replay_device),
+            extras=self.agent.model.dynamics.stored(),
             directory=self.logdir / "replay-memory" if disk else None,
             seed=self.seed,
         )
@@ -188,15 +191,17 @@ class Trainer:
         current, count = self._arrival.current, self.tasks.num_envs
         if self.counters.decisions < self.random_decisions:
             action = self.agent.spec.action.random(count, self.generator)
+            self.actor.watch(current, action)
         else:
             action = self.actor.act(current)
-        self.replay.add(current._replace(action=action), range(count))
+        self.replay.add(current._replace(action=action, extras=self.actor.stored()), range(count))
         self._arrival = arrival = self.stream.step(action)
         if len(arrival.ended_index):
             self.replay.add(arrival.ended, arrival.ended_index)
         executed = int(arrival.executed.sum())
         self.counters.decisions += executed
-        self.counters.updates_owed += executed * self.recipe.updates_per_decision
+        if self.recipe.catch_up or self.counters.decisions > self.random_decisions:
+            self.counters.updates_owed += executed * self.recipe.updates_per_decision
         self._count_returns()
 
     def _count_returns(self) -> None:
@@ -214,17 +219,26 @@ class Trainer:
         if self.counters.decisions < self.random_decisions:
             return
         while self.counters.updates_owed >= 1 and not self._stop.asked:
-            steps, _ = self.replay.sample(
-                self.recipe.batch_size,
-                self.recipe.batch_length,
-                across_episodes=self.recipe.across_episodes,
-                device=self.execution.device,
-            )
-            self.averages.add(self.learner.update(steps))
+            self.averages.add(self._update())
             self.counters.updates_owed -= 1
             if self.counters.updates_owed > self.tasks.num_envs * self.recipe.updates_per_decision:
                 self._show(display)
                 self._save_if_due()
+
+    def _update(self) -> dict[str, Tensor]:
+        """One update, on sequences that start from the latent state stored with the step before them, where there is one."""
+        context = 1 if self.agent.model.dynamics.stored() else 0
+        steps, index = self.replay.sample(
+            self.recipe.batch_size,
+            self.recipe.batch_length + context,
+            across_episodes=self.recipe.across_episodes,
+            fresh_every=self.recipe.batch_length if self.recipe.fresh_first else None,
+            device=self.execution.device,
+        )
+        metrics = self.learner.update(steps)
+        if context:
+            self.replay.write_back(index[:, 1:], self.learner.stored)
+        return metrics
 
     # Watching
 

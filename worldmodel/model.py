@@ -64,9 +64,7 @@ class WorldModel(nn.Module):
         self.reward = TwoHotHead(inputs, head.units, head.layers, head.layer, head.bins)
         self.continuation = ContinuationHead(config.continuation, features) if config.continuation else None
         self.objectives = nn.ModuleList(
-            objectives.make(
-                objective, embed_dim=self.encoder.embed_dim, feature_dim=features, action_dim=spec.action.dim
-            )
+            objectives.make(objective, embed_dim=self.encoder.embed_dim, feature_dim=features, spec=spec)
             for objective in config.objectives
         )
 
@@ -76,8 +74,16 @@ class WorldModel(nn.Module):
         return self.dynamics.feature_dim
 
     def scene(self, steps: Steps) -> Scene:
-        """The batch [B, T] seen through this model, as every loss reads it."""
-        return Scene(self.encoder, self.dynamics, steps)
+        """The batch [B, T] seen through this model, as every loss reads it.
+
+        Steps that carry stored latent states (in ``extras``) are one more, [B, T + 1]: the first is the context, whose state
+        the sequence goes on from.
+        """
+        stored = {name: steps.extras[name][:, 0] for name in self.dynamics.stored() if name in steps.extras}
+        if not stored:
+            return Scene(self.encoder, self.dynamics, steps)
+        rest = steps._replace(extras={}).select((slice(None), slice(1, None)))
+        return Scene(self.encoder, self.dynamics, rest, self.dynamics.restore(stored), steps.action[:, 0])
 
     def forward(self, scene: Scene) -> Outcome:
         """Every loss of the model: the dynamics' own, the objectives', the heads'. Pending writes are keyed by objective."""

@@ -20,8 +20,17 @@ class Scene:
     No loss reaches across ``is_first``, and none reads the action stored just before it: use ``pairs``.
     """
 
-    def __init__(self, encoder: Encoder, dynamics: Dynamics, steps: Steps) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        dynamics: Dynamics,
+        steps: Steps,
+        before: State | None = None,
+        previous_action: Tensor | None = None,
+    ) -> None:
+        """``before`` and ``previous_action`` [B, A]: state and action of the step before the first one, if known."""
         self._encoder, self._dynamics = encoder, dynamics
+        self._before, self._previous_action = before, previous_action
         self.steps = steps
         self._embedding: Tensor | None = None
         self._filtered: Filtered | None = None
@@ -49,7 +58,9 @@ class Scene:
     def filtered(self) -> Filtered:
         """The dynamics' states [B, T], each given all evidence up to it, and the dynamics' own losses."""
         if self._filtered is None:
-            self._filtered = self._dynamics.filter(self.embedding, self.steps.action, self.steps.is_first)
+            self._filtered = self._dynamics.filter(
+                self.embedding, self.steps.action, self.steps.is_first, self._before, self._previous_action
+            )
         return self._filtered
 
     @property

@@ -1,10 +1,13 @@
 """How an agent acts on latent states, and what it learns from."""
 
+from agents.behaviours.actor_critic import ActorCritic, ActorCriticConfig
 from agents.behaviours.base import Behaviour, BehaviourConfig, Memory, behaviours
 from agents.behaviours.planning import MPPIConfig, Plan, mppi
 from agents.behaviours.temporal_difference import TemporalDifferenceConfig, TemporalDifferencePlanning
 
 __all__ = [
+    "ActorCritic",
+    "ActorCriticConfig",
     "Behaviour",
     "BehaviourConfig",
     "MPPIConfig",

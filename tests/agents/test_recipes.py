@@ -127,3 +127,21 @@ def test_tdmpc2_learns_from_an_ending_at_every_position_of_a_sequence():
         replay.add(Steps({"state": torch.zeros(1, 2)}, torch.zeros(1), first, last, last, action), [0])
     steps, _ = replay.sample(64, recipe.batch_length, across_episodes=recipe.across_episodes)
     assert steps.is_terminal[:, 1:].any(0).all()
+
+
+def test_dreamers_numbers_are_the_papers():
+    recipe = agents.recipe("dreamerv3")
+    model, behaviour, optimiser = recipe.agent.model, recipe.agent.behaviour, recipe.optimiser
+    assert (recipe.size, recipe.batch_size, recipe.batch_length, recipe.train_ratio) == ("12m", 16, 64, 512.0)
+    assert (model.dynamics.deterministic, model.dynamics.hidden, model.dynamics.classes) == (2048, 256, 16)
+    assert (model.dynamics.free_nats, model.dynamics.dynamics_weight, model.dynamics.representation_weight) == (
+        1,
+        1,
+        0.1,
+    )
+    assert (model.reward.weight, model.continuation.weight, model.decay, model.learn_on) == (1, 1, 1, "filtered")
+    assert (behaviour.horizon, behaviour.discount, behaviour.trace) == (15, 1 - 1 / 333, 0.95)
+    assert (behaviour.entropy, behaviour.slow_rate, behaviour.replay_weight) == (3e-4, 0.02, 0.3)
+    assert (optimiser.algorithm, optimiser.learning_rate, optimiser.warmup) == ("laprop", 4e-5, 1000)
+    assert (optimiser.eps, optimiser.clip, optimiser.adaptive_clip) == (1e-20, None, 0.3)
+    assert config_from_dict(agents.Recipe, config_to_dict(recipe)) == recipe

@@ -63,12 +63,18 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize("num_envs", [1, 2])
-@pytest.mark.parametrize("task", TASKS)
-def test_a_run_stopped_twice_equals_the_uninterrupted_one_bit_for_bit(tmp_path, task, num_envs):
+@pytest.mark.parametrize(
+    ("kind", "task", "num_envs"),
+    [("tdmpc2", task, num_envs) for task in TASKS for num_envs in (1, 2)]
+    + [("dreamerv3", "Pendulum-v1", 1), ("dreamerv3", "CartPole-v1", 2)],
+)
+def test_a_run_stopped_twice_equals_the_uninterrupted_one_bit_for_bit(tmp_path, kind, task, num_envs):
     def trainer(folder, noise):
         tasks = envs.make(task, num_envs=num_envs, **TASKS[task])
-        built = tiny_trainer(tasks, tmp_path / folder, steps=60, replay_device="disk" if noise == 2 else "cpu")
+        device = "disk" if noise == 2 else "cpu"
+        # Updates of the random decisions are caught up with, to be stopped within.
+        options = {"kind": kind, "recipe": {"catch_up": True}, "steps": 60, "replay_device": device}
+        built = tiny_trainer(tasks, tmp_path / folder, **options)
         if noise == 0:
             torch.manual_seed(7)
         return built

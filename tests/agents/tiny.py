@@ -10,14 +10,16 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import agents
-from agents.behaviours import MPPIConfig, TemporalDifferenceConfig
+from agents.behaviours import ActorCriticConfig, MPPIConfig, TemporalDifferenceConfig
 from agents.execution import Execution, ExecutionConfig
 from agents.trainer import Trainer, TrainerConfig
 from worldmodel.data import Steps
-from worldmodel.dynamics import SimNormDynamicsConfig
+from worldmodel.decoders import VectorDecoderConfig
+from worldmodel.dynamics import RSSMConfig, SimNormDynamicsConfig
 from worldmodel.encoders import VectorEncoderConfig
 from worldmodel.heads import BinsConfig, ContinuationHeadConfig, RewardHeadConfig
 from worldmodel.model import WorldModelConfig
+from worldmodel.objectives import ReconstructionConfig
 
 BINS = BinsConfig(11, -3.0, 3.0)
 PLAIN = ExecutionConfig(device="cpu", precision="float32", compile="no")
@@ -38,14 +40,42 @@ def tiny_recipe(**changes):
     return dataclasses.replace(agents.recipe("tdmpc2", "1m"), **options | changes)
 
 
-def tiny_agent(tasks, seed: int = 0, **changes):
+def tiny_dreamer(**changes):
+    """DreamerV3 with few units, which updates once a decision after twelve random ones."""
+    published = agents.recipe("dreamerv3", "1m")
+    model = dataclasses.replace(
+        published.agent.model,
+        encoder=VectorEncoderConfig(units=8, layers=1, layer="rmsnorm-silu"),
+        dynamics=RSSMConfig(deterministic=16, hidden=8, groups=4, classes=3, blocks=2),
+        objectives=(ReconstructionConfig(decoder=VectorDecoderConfig(units=8, layers=1)),),
+    )
+    behaviour = ActorCriticConfig(horizon=3, units=8, layers=1, critic_bins=BINS)
+    options = {"batch_size": 4, "batch_length": 3, "train_ratio": 12.0, "random_decisions": 12}
+    options["agent"] = agents.AgentConfig(model, behaviour)
+    return dataclasses.replace(published, **options | changes)
+
+
+TINY = {"tdmpc2": tiny_recipe, "dreamerv3": tiny_dreamer}
+
+
+def tiny_agent(tasks, seed: int = 0, kind: str = "tdmpc2", **changes):
     torch.manual_seed(seed)
-    return agents.make(tiny_recipe(**changes), tasks)
+    return agents.make(TINY[kind](**changes), tasks)
 
 
-def tiny_trainer(tasks, logdir: Path, *, recipe=None, seed: int = 0, evaluation_tasks=None, execution=PLAIN, **options):
+def tiny_trainer(
+    tasks,
+    logdir: Path,
+    *,
+    kind: str = "tdmpc2",
+    recipe=None,
+    seed: int = 0,
+    evaluation_tasks=None,
+    execution=PLAIN,
+    **options,
+):
     """A trainer of a tiny agent, from the last checkpoint if there is one."""
-    agent = tiny_agent(tasks, seed, **(recipe or {}))
+    agent = tiny_agent(tasks, seed, kind, **(recipe or {}))
     logdir.mkdir(parents=True, exist_ok=True)
     config = TrainerConfig(**{"steps": 40, "eval_every": 0, "log_every": 10} | options)
     return Trainer(

@@ -19,7 +19,7 @@ from small import (
 from torch import nn
 
 from worldmodel import WorldModel
-from worldmodel.dynamics import state_at
+from worldmodel.dynamics import RSSMConfig, state_at
 from worldmodel.heads import ContinuationHeadConfig, RewardHeadConfig
 from worldmodel.objectives import ConsistencyConfig, Objective, Outcome
 
@@ -193,3 +193,17 @@ def test_a_belief_is_the_encoding_of_what_is_seen():
     here = {name: value[:, 3] for name, value in steps.observation.items()}
     state = one.believe(one.dynamics.initial(6), steps.action[:, 2], here, steps.is_first[:, 3])
     torch.testing.assert_close(one.dynamics.features(state), scene.features("filtered")[:, 3])
+
+
+def test_a_sequence_goes_on_from_the_state_stored_with_the_step_before_it():
+    one = model(dynamics=RSSMConfig(deterministic=16, hidden=8, groups=4, classes=3, blocks=2)).eval()
+    steps = stream(length=6)
+    torch.manual_seed(1)
+    whole = one.scene(steps).filtered.states
+    with_context = steps._replace(extras=one.dynamics.store(whole))
+    torch.manual_seed(1)
+    one.dynamics.update(one.dynamics.initial(6), torch.zeros(6, 2), torch.zeros(6, 8), torch.ones(6).bool())
+    scene = one.scene(with_context)
+    assert scene.length == 5 and torch.equal(scene.steps.reward, steps.reward[:, 1:])
+    for a, b in zip(whole, scene.filtered.states, strict=True):
+        torch.testing.assert_close(a[:, 1:], b, rtol=2e-3, atol=2e-3)  # stored in half precision

@@ -98,17 +98,20 @@ class Replay:
         length: int,
         *,
         across_episodes: bool = False,
+        fresh_every: int | None = None,
         device: torch.device | str | None = None,
     ) -> tuple[Steps, Tensor]:
         """Windows of contiguous steps, uniform over all valid ones, with replacement; extras included.
 
         Returns the steps [B, T] on `device` (where they are stored, unless told) and their identities, int64 [B, T]
         on the CPU, for `write_back`. Without `across_episodes` no window has `is_first` after its first step.
+        With `fresh_every` n, windows that begin n steps after each other are given once each as soon as they are full, the
+        oldest first, before any other; those that episodes' ends forbid are passed over.
         Raises ValueError where no window of this length is held.
         """
         if batch_size < 1 or length < 1:
             raise ValueError(f"A batch has at least one window of at least one step, not {batch_size} of {length}.")
-        ring, start = self._windows.draw(batch_size, length, across_episodes, self._generator)
+        ring, start = self._windows.draw(batch_size, length, across_episodes, self._generator, fresh_every)
         position = start[:, None] + np.arange(length)
         rows = torch.from_numpy(self._windows.rows(ring[:, None], position).reshape(-1))
         target = self.device if device is None else torch.device(device)
@@ -207,6 +210,7 @@ class Replay:
             "generator": self._generator.get_state(),
             "steps_added": torch.from_numpy(self._windows.added.copy()),
             "steps_lost": torch.from_numpy(self._windows.oldest),
+            "steps_served": torch.from_numpy(self._windows.served.copy()),
             **{name: self._store[name].index_select(0, rows).cpu() for name in self._extras},
         }
 
@@ -235,6 +239,7 @@ class Replay:
                 )
             self._store[name].index_copy_(0, rows, value.to(self.device))
         self._generator.set_state(state["generator"].cpu())
+        self._windows.served[:] = state["steps_served"].numpy()
 
     def _flat(self, steps: Steps, count: int) -> dict[str, Tensor]:
         """The tensors of steps [count] by their flat names; raises ValueError where they are not as in the spec."""

@@ -30,6 +30,7 @@ class Windows:
         self._floor = np.zeros(num_rings, np.int64)  # nothing before this position was ever given
         self._ages = np.zeros(num_rings * size, np.int32)  # steps since is_first
         self._last_age = np.full(num_rings, -1, np.int64)
+        self.served = np.zeros(num_rings, np.int64)  # where each ring's next fresh window begins
 
     @property
     def oldest(self) -> Integers:
@@ -75,12 +76,41 @@ class Windows:
         return ring, first[ring] + offset
 
     def draw(
-        self, batch_size: int, length: int, across_episodes: bool, generator: torch.Generator
+        self,
+        batch_size: int,
+        length: int,
+        across_episodes: bool,
+        generator: torch.Generator,
+        fresh_every: int | None = None,
     ) -> tuple[Integers, Integers]:
         """Ring [B] and first position [B] of windows drawn uniformly, with replacement, from all valid ones.
 
-        Raises ValueError where none is valid.
+        With `fresh_every`, the fresh ones come first. Raises ValueError where none is valid.
         """
+        if fresh_every is None:
+            return self._uniform(batch_size, length, across_episodes, generator)
+        fresh = self._fresh(batch_size, length, across_episodes, fresh_every)
+        ring, start = (np.array([pair[i] for pair in fresh], np.int64) for i in (0, 1))
+        if len(fresh) == batch_size:
+            return ring, start
+        others = self._uniform(batch_size - len(fresh), length, across_episodes, generator)
+        return np.concatenate([ring, others[0]]), np.concatenate([start, others[1]])
+
+    def _fresh(self, most: int, length: int, across_episodes: bool, every: int) -> list[tuple[int, int]]:
+        """Ring and first position of up to `most` windows that were never served."""
+        found: list[tuple[int, int]] = []
+        np.maximum(self.served, self.oldest, out=self.served)
+        for ring in range(len(self.added)):
+            while len(found) < most and self.served[ring] + length <= self.added[ring]:
+                start = int(self.served[ring])
+                if across_episodes or self._ages[self.rows(ring, start + length - 1)] >= length - 1:
+                    found.append((ring, start))
+                self.served[ring] += every
+        return found
+
+    def _uniform(
+        self, batch_size: int, length: int, across_episodes: bool, generator: torch.Generator
+    ) -> tuple[Integers, Integers]:
         oldest = self.oldest
         ends = np.cumsum(np.maximum(self.added - oldest - length + 1, 0))
         total = int(ends[-1])

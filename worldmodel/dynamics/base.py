@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from worldmodel.data import Entry
 from worldmodel.registry import Registry
 
 State = Any
@@ -60,6 +61,18 @@ class Dynamics(nn.Module):
     def step(self, state: State, action: Tensor) -> State:
         """Imagine: one step without evidence. state [B, ...], action [B, A] → state [B, ...]."""
         raise NotImplementedError
+
+    def stored(self) -> dict[str, Entry]:
+        """What of a state is kept with each replayed step, by name, so that sequences start from it; {} if nothing is needed."""
+        return {}
+
+    def store(self, state: State) -> dict[str, Tensor]:
+        """A state [..., *] as it is kept: tensors [..., *shape] by the names of ``stored``."""
+        return {}
+
+    def restore(self, stored: dict[str, Tensor]) -> State | None:
+        """The inverse of ``store``; None where nothing is kept."""
+        return None
 
     def features(self, state: State) -> Tensor:
         """What heads, behaviours and users read of a state: [..., F]."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from worldmodel.data import Entry
 from worldmodel.dynamics import recurrence
 from worldmodel.dynamics.base import Dynamics, DynamicsConfig, Filtered, dynamics
 from worldmodel.nn.rms import RMSLinear, fill_by_fan_in, initialise_by_fan_in
@@ -54,6 +55,8 @@ class RSSM(Dynamics):
 
     def __init__(self, config: RSSMConfig, *, embed_dim: int, action_dim: int) -> None:
         super().__init__()
+        if not 2 <= config.classes <= 256:
+            raise ValueError(f"A categorical has 2 to 256 classes: got classes={config.classes}.")
         if config.deterministic % config.blocks:
             raise ValueError(
                 f"deterministic={config.deterministic} is no multiple of blocks={config.blocks}: "
@@ -122,9 +125,24 @@ class RSSM(Dynamics):
     def step(self, state: RSSMState, action: Tensor) -> RSSMState:
         deterministic, _ = recurrence.advance(self._weights(), *state, self._action(action))
         probability = recurrence.probabilities(self._prior_logits(deterministic), self.config.uniform)
-        sample = recurrence.draw(probability, torch.empty_like(probability).exponential_())
+        noise = recurrence.exponential_noise(1, list(probability.shape), probability.device)[0]
+        sample = recurrence.draw(probability, noise)
         # Straight through: the value is the draw's, the gradient the probabilities'.
         return RSSMState(deterministic, (sample + probability - probability.detach()).flatten(-2))
+
+    def stored(self) -> dict[str, Entry]:
+        return {
+            "deterministic": Entry((self.config.deterministic,), "float16"),
+            "stochastic": Entry((self.config.groups,), "uint8"),
+        }
+
+    def store(self, state: RSSMState) -> dict[str, Tensor]:
+        classes = state.stochastic.unflatten(-1, (self.config.groups, -1)).argmax(-1)
+        return {"deterministic": state.deterministic.half(), "stochastic": classes.to(torch.uint8)}
+
+    def restore(self, stored: dict[str, Tensor]) -> RSSMState:
+        one_hot = nn.functional.one_hot(stored["stochastic"].long(), self.config.classes)
+        return RSSMState(stored["deterministic"].float(), one_hot.flatten(-2).float())
 
     def features(self, state: RSSMState) -> Tensor:
         return torch.cat([state.stochastic, state.deterministic], dim=-1)

@@ -32,7 +32,7 @@ class Outcome:
 
 
 class Objective(nn.Module):
-    """Built as ``ObjectiveClass(config, embed_dim=E, feature_dim=F, action_dim=A)``."""
+    """Built as ``ObjectiveClass(config, embed_dim=E, feature_dim=F, spec=spec)``, spec being what the task shows and accepts."""
 
     target: Literal["none", "stop-gradient"] = "none"
     """Which encoder gives its targets: none, or the online one without gradient."""

@@ -121,3 +121,17 @@ def test_states_are_mapped_and_chosen_tensor_by_tensor(one):
     chosen = where_first(torch.tensor([True, False, False, True]), here, there)
     for a, b, c in zip(here, there, chosen, strict=True):
         assert torch.equal(c, torch.stack([a[0], b[1], b[2], a[3]]))
+
+
+def test_what_is_stored_of_a_state_gives_it_back(one):
+    states = one.filter(*inputs()).states
+    stored, layout = one.store(states), one.stored()
+    assert {name: (tuple(x.shape[2:]), x.dtype) for name, x in stored.items()} == {
+        name: (entry.shape, entry.torch_dtype) for name, entry in layout.items()
+    }
+    back = one.restore(stored)
+    if not layout:
+        assert back is None
+        return
+    for a, b in zip(states, back, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)

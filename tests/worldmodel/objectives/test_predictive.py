@@ -7,7 +7,7 @@ from worldmodel.objectives import ConsistencyConfig
 
 
 def consistency(one, steps, **options):
-    features = {"embed_dim": 8, "feature_dim": one.feature_dim, "action_dim": one.spec.action.dim}
+    features = {"embed_dim": 8, "feature_dim": one.feature_dim, "spec": one.spec}
     return objectives.make("consistency", options=options, **features)(one.scene(steps)).losses["consistency"]
 
 

@@ -1,0 +1,8 @@
+"""Latent features → observation, for reconstruction and for looking; one file a kind."""
+
+from worldmodel.decoders.base import Decoder, DecoderConfig, decoders
+from worldmodel.decoders.vector import VectorDecoder, VectorDecoderConfig
+
+make = decoders.make
+
+__all__ = ["Decoder", "DecoderConfig", "VectorDecoder", "VectorDecoderConfig", "decoders", "make"]
