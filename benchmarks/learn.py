@@ -62,8 +62,10 @@ class Run:
         """Write the record of a finished run."""
         result = json.loads((runs / self.name / "result.json").read_text())
         rows = [json.loads(line) for line in (runs / self.name / "metrics.jsonl").read_text().splitlines()]
-        curve = [[row["step"], round(row["eval/return"], 1)] for row in rows if "eval/return" in row]
-        record = {"command": f"python {shlex.join(self.command(RUNS_FOLDER, anew=True))}", "curve": curve, **result}
+        # By step: a run that goes on evaluates anew where it had ended.
+        curve = {row["step"]: round(row["eval/return"], 1) for row in rows if "eval/return" in row}
+        command = f"python {shlex.join(self.command(RUNS_FOLDER, anew=True))}"
+        record = {"command": command, "curve": list(curve.items()), **result}
         self.record.parent.mkdir(parents=True, exist_ok=True)
         self.record.write_text(json.dumps(record, indent=1) + "\n")
 

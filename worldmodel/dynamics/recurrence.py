@@ -4,7 +4,9 @@ Written out because it is where a recurrent model spends its time: within the se
 state is computed, and every weight's gradient is one matrix product over all steps, accumulated in float32, where
 automatic differentiation would read and write all weights once a step.
 
-Sizes: D deterministic units, Z = groups · classes stochastic ones, H hidden, G blocks.
+Sizes: D deterministic units, Z = groups · classes stochastic ones, H hidden, G blocks. The classes of a categorical are
+the dimension before the last: a CPU takes softmax and argmax over a strided dimension several times faster than over a
+short contiguous one.
 """
 
 from __future__ import annotations
@@ -92,17 +94,17 @@ def block_product(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def probabilities(logits: Tensor, uniform: float) -> Tensor:
-    """Softmax over the last dimension, mixed with ``uniform`` of the uniform distribution; in float32."""
-    return (1 - uniform) * logits.float().softmax(-1) + uniform / logits.shape[-1]
+    """Softmax over classes, mixed with ``uniform`` of the uniform distribution, in float32: [..., classes, groups]."""
+    return (1 - uniform) * logits.float().softmax(-2) + uniform / logits.shape[-2]
 
 
 def draw(probability: Tensor, noise: Tensor) -> Tensor:
-    """One-hot draws: probabilities [..., K], exponential noise [..., K] → [..., K].
+    """One-hot draws: probabilities and exponential noise [..., classes, groups] → [..., classes, groups].
 
     The argmax of p / Exp(1) is distributed as p, as in the Gumbel-max trick without its logarithms.
     """
-    choice = (probability / noise).argmax(-1, keepdim=True)
-    return (torch.arange(probability.shape[-1], device=noise.device) == choice).float()
+    choice = (probability / noise).argmax(-2, keepdim=True)
+    return (torch.arange(probability.shape[-2], device=noise.device).unsqueeze(-1) == choice).float()
 
 
 def advance(
@@ -145,10 +147,10 @@ def step_forward(
         action: [B, H], the hidden units of the last action.
         evidence: [B, H], what the posterior's hidden layer reads of the embedding, its bias included.
         goes_on: [B, 1], 0 where the sequence is reset here, else 1.
-        noise: [B, groups, classes], exponential.
+        noise: [B, classes, groups], exponential.
 
     Returns:
-        The new deterministic [B, D] and stochastic [B, Z] state, the posterior's logits [B, groups, classes], and what
+        The new deterministic [B, D] and stochastic [B, Z] state, the posterior's logits [B, classes, groups], and what
         the backward needs.
     """
     deterministic, stochastic = deterministic * goes_on, stochastic * goes_on
@@ -192,9 +194,9 @@ def step_backward(
     ``deterministic`` [B, D] is the state that the step began with, zero where the sequence was reset.
     """
     w = weights
-    softmax = logits.softmax(-1)
+    softmax = logits.softmax(-2)
     through = (1 - uniform) * gradient_sample.view_as(logits)
-    gradient_logits = gradient_logits + softmax * (through - (softmax * through).sum(-1, keepdim=True))
+    gradient_logits = gradient_logits + softmax * (through - (softmax * through).sum(-2, keepdim=True))
     gradient_logits = gradient_logits.flatten(1)
     gradient = product(gradient_logits, w.posterior_out.t())
     evidence, posterior_gain = activate_backward(kept.posterior_hidden, w.posterior_in_gain, gradient)
@@ -281,7 +283,7 @@ def recur(
         compile: whether the step is compiled; the sequence never is, being too long to be unrolled.
 
     Returns:
-        The deterministic states [T, B, D], the stochastic ones [T, B, Z] and the logits [T, B, groups, classes], whose
+        The deterministic states [T, B, D], the stochastic ones [T, B, Z] and the logits [T, B, classes, groups], whose
         gradients go back to ``weights``, states, action and evidence; then the fields of ``Kept``.
     """
     step = compiled(step_forward) if compile else step_forward

@@ -46,7 +46,7 @@ class RSSMState(NamedTuple):
     deterministic: Tensor
     """[..., D]"""
     stochastic: Tensor
-    """[..., groups · classes], one-hot in each group."""
+    """[..., classes · groups]: unit i is of class i // groups, one of which is 1 in each group i % groups, the rest 0."""
 
 
 @dynamics.register("rssm", RSSMConfig)
@@ -137,12 +137,12 @@ class RSSM(Dynamics):
         }
 
     def store(self, state: RSSMState) -> dict[str, Tensor]:
-        classes = state.stochastic.unflatten(-1, (self.config.groups, -1)).argmax(-1)
+        classes = state.stochastic.unflatten(-1, (self.config.classes, -1)).argmax(-2)
         return {"deterministic": state.deterministic.half(), "stochastic": classes.to(torch.uint8)}
 
     def restore(self, stored: dict[str, Tensor]) -> RSSMState:
-        one_hot = nn.functional.one_hot(stored["stochastic"].long(), self.config.classes)
-        return RSSMState(stored["deterministic"].float(), one_hot.flatten(-2).float())
+        one_hot = nn.functional.one_hot(stored["stochastic"].long(), self.config.classes)  # [..., groups, classes]
+        return RSSMState(stored["deterministic"].float(), one_hot.transpose(-2, -1).flatten(-2).float())
 
     def features(self, state: RSSMState) -> Tensor:
         return torch.cat([state.stochastic, state.deterministic], dim=-1)
@@ -155,15 +155,15 @@ class RSSM(Dynamics):
         return self.action_in(action / action.detach().abs().clamp(min=1)).float()
 
     def _prior_logits(self, deterministic: Tensor) -> Tensor:
-        """[..., D] → [..., groups, classes] in float32."""
-        return self.prior(deterministic).float().unflatten(-1, (self.config.groups, self.config.classes))
+        """[..., D] → [..., classes, groups] in float32."""
+        return self.prior(deterministic).float().unflatten(-1, (self.config.classes, self.config.groups))
 
     def _noise(self, batch_size: int, length: int) -> Tensor:
-        shape = [batch_size, self.config.groups, self.config.classes]
+        shape = [batch_size, self.config.classes, self.config.groups]
         return recurrence.exponential_noise(length, shape, self.evidence.weight.device)
 
     def _divergence(self, posterior: Tensor, prior: Tensor) -> dict[str, Tensor]:
-        """Logits [B, T, groups, classes] → the two weighted KL losses [B, T], nothing gained below ``free_nats``."""
+        """Logits [B, T, classes, groups] → the two weighted KL losses [B, T], nothing gained below ``free_nats``."""
         config = self.config
         given, expected = (recurrence.probabilities(logits, config.uniform) for logits in (posterior, prior))
 

@@ -31,7 +31,7 @@ def problem(seed: int = 0) -> dict[str, Tensor]:
     one = {name: tensor.requires_grad_() for name, tensor in one.items()}
     goes_on = torch.ones(T, B, 1)
     goes_on[2, 0] = goes_on[0, 1] = goes_on[4, 1] = 0
-    noise = torch.empty(T, B, GROUPS, CLASSES).exponential_(generator=generator)
+    noise = torch.empty(T, B, CLASSES, GROUPS).exponential_(generator=generator)
     return one | {"goes_on": goes_on, "noise": noise}
 
 
@@ -63,11 +63,11 @@ def plain_step(p: dict[str, Tensor], t: int, state: Tensor, sample: Tensor) -> t
             after.append(update * candidate + (1 - update) * h[block])
         after = torch.cat(after)
         hidden = layer(after @ p["posterior_in"] + p["evidence"][t, b], p["posterior_in_gain"])
-        logits = (hidden @ p["posterior_out"] + p["posterior_out_bias"]).view(GROUPS, CLASSES)
+        logits = (hidden @ p["posterior_out"] + p["posterior_out_bias"]).view(CLASSES, GROUPS).T
         chances = (1 - UNIFORM) * logits.softmax(-1) + UNIFORM / CLASSES
-        gumbel = -p["noise"][t, b].log()
+        gumbel = -p["noise"][t, b].T.log()
         drawn = F.one_hot((chances.log() + gumbel).argmax(-1), CLASSES)
-        rows.append((after, (drawn + chances - chances.detach()).flatten(), logits))
+        rows.append((after, (drawn + chances - chances.detach()).T.flatten(), logits.T))
     return tuple(torch.stack(column) for column in zip(*rows, strict=True))
 
 
@@ -140,20 +140,20 @@ def test_the_operator_is_what_compilers_are_told_it_is():
 
 def test_draws_follow_their_probabilities():
     torch.manual_seed(0)
-    chances = torch.tensor([0.7, 0.2, 0.1]).expand(40_000, 3)
+    chances = torch.tensor([[0.7, 0.5], [0.2, 0.4], [0.1, 0.1]]).expand(40_000, 3, 2)
     drawn = draw(chances, torch.empty(chances.shape).exponential_())
-    assert (drawn.sum(-1) == 1).all()
+    assert (drawn.sum(-2) == 1).all()
     torch.testing.assert_close(drawn.mean(0), chances[0], rtol=0, atol=0.01)
 
 
 def test_every_class_keeps_its_share_of_the_uniform_distribution():
-    chances = probabilities(torch.tensor([[100.0, 0.0, 0.0, 0.0]]), 0.01)
-    torch.testing.assert_close(chances, torch.tensor([[0.9925, 0.0025, 0.0025, 0.0025]]))
+    chances = probabilities(torch.tensor([[100.0], [0.0], [0.0], [0.0]]), 0.01)
+    torch.testing.assert_close(chances[:, 0], torch.tensor([0.9925, 0.0025, 0.0025, 0.0025]))
 
 
 def test_a_sequence_draws_what_its_steps_would_draw():
     torch.manual_seed(3)
-    sequence = exponential_noise(4, [B, GROUPS, CLASSES], torch.device("cpu"))
+    sequence = exponential_noise(4, [B, CLASSES, GROUPS], torch.device("cpu"))
     torch.manual_seed(3)
-    steps = [exponential_noise(1, [B, GROUPS, CLASSES], torch.device("cpu"))[0] for _ in range(4)]
+    steps = [exponential_noise(1, [B, CLASSES, GROUPS], torch.device("cpu"))[0] for _ in range(4)]
     assert torch.equal(sequence, torch.stack(steps))

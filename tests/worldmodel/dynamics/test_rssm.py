@@ -21,7 +21,7 @@ def test_the_stochastic_state_is_one_hot_in_every_group():
     one = make()
     states = one.filter(*inputs()).states
     for state in (states, one.step(state_at(states, 0), torch.rand(B, A))):
-        groups = state.stochastic.unflatten(-1, (4, 3))
+        groups = state.stochastic.unflatten(-1, (3, 4)).transpose(-2, -1)
         torch.testing.assert_close(groups.amax(-1), torch.ones(groups.shape[:-1]))
         torch.testing.assert_close(groups.sum(-1), torch.ones(groups.shape[:-1]))
     assert one.feature_dim == 4 * 3 + 16
@@ -29,8 +29,10 @@ def test_the_stochastic_state_is_one_hot_in_every_group():
 
 def test_the_divergence_is_that_of_the_mixed_categoricals_and_floored():
     one = make(free_nats=0.0)
-    posterior, prior = 3 * torch.randn(2, 7, 4, 3), 3 * torch.randn(2, 7, 4, 3)
-    p, q = (torch.distributions.Categorical(0.99 * x.softmax(-1) + 0.01 / 3) for x in (posterior, prior))
+    posterior, prior = 3 * torch.randn(2, 7, 3, 4), 3 * torch.randn(2, 7, 3, 4)
+    p, q = (
+        torch.distributions.Categorical((0.99 * x.softmax(-2) + 0.01 / 3).transpose(-2, -1)) for x in (posterior, prior)
+    )
     expected = torch.distributions.kl_divergence(p, q).sum(-1)
     losses = one._divergence(posterior, prior)
     torch.testing.assert_close(losses["dynamics"], expected)
@@ -42,8 +44,8 @@ def test_the_divergence_is_that_of_the_mixed_categoricals_and_floored():
 def test_one_divergence_trains_the_prior_and_the_other_the_posterior():
     one = make(free_nats=0.0)
     for loss, trained in (("dynamics", "prior"), ("representation", "posterior")):
-        logits = {"posterior": torch.randn(B, T, 4, 3, requires_grad=True)}
-        logits["prior"] = torch.randn(B, T, 4, 3, requires_grad=True)
+        logits = {"posterior": torch.randn(B, T, 3, 4, requires_grad=True)}
+        logits["prior"] = torch.randn(B, T, 3, 4, requires_grad=True)
         one._divergence(**logits)[loss].sum().backward()
         assert {name: tensor.grad is not None and tensor.grad.any().item() for name, tensor in logits.items()} == {
             "posterior": trained == "posterior",
@@ -76,8 +78,8 @@ def test_imagination_is_the_priors():
     action = torch.rand(1, A).expand(20_000, A)
     with torch.no_grad():
         stepped = one.step(many, action)
-        chances = 0.99 * one._prior_logits(stepped.deterministic[:1]).softmax(-1) + 0.01 / 3
-    torch.testing.assert_close(stepped.stochastic.mean(0).view(4, 3), chances[0], rtol=0, atol=0.02)
+        chances = 0.99 * one._prior_logits(stepped.deterministic[:1]).softmax(-2) + 0.01 / 3
+    torch.testing.assert_close(stepped.stochastic.mean(0).view(3, 4), chances[0], rtol=0, atol=0.02)
 
 
 def test_imagination_passes_gradients_to_state_and_action():
