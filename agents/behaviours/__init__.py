@@ -2,7 +2,8 @@
 
 from agents.behaviours.actor_critic import ActorCritic, ActorCriticConfig
 from agents.behaviours.base import Behaviour, BehaviourConfig, Memory, behaviours
-from agents.behaviours.planning import MPPIConfig, Plan, mppi
+from agents.behaviours.planners import MPPIConfig, Plan, PlannerConfig
+from agents.behaviours.shooting import Shooting, ShootingConfig
 from agents.behaviours.temporal_difference import TemporalDifferenceConfig, TemporalDifferencePlanning
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "MPPIConfig",
     "Memory",
     "Plan",
+    "PlannerConfig",
+    "Shooting",
+    "ShootingConfig",
     "TemporalDifferenceConfig",
     "TemporalDifferencePlanning",
     "behaviours",
-    "mppi",
 ]

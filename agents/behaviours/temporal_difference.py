@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from agents.behaviours.base import Behaviour, BehaviourConfig, Memory, behaviours
-from agents.behaviours.planning import CategoricalSequences, GaussianSequences, MPPIConfig, mppi
+from agents.behaviours.planners import MPPIConfig, PlannerConfig, planners
 from worldmodel.data import ActionSpec, Spec
 from worldmodel.dynamics import State, map_state
 from worldmodel.heads import BinsConfig, CategoricalPolicy, SquashedGaussianPolicy, ValueEnsemble, sample_one_hot
@@ -42,7 +42,7 @@ class DiscountConfig:
 
 @dataclass(frozen=True)
 class TemporalDifferenceConfig(BehaviourConfig):
-    planner: MPPIConfig = MPPIConfig()
+    planner: PlannerConfig = MPPIConfig()
     plan: bool = True
     """False: act by the policy alone."""
     discount: DiscountConfig = DiscountConfig()
@@ -75,7 +75,7 @@ class TemporalDifferenceConfig(BehaviourConfig):
 
 @behaviours.register("temporal-difference", TemporalDifferenceConfig)
 class TemporalDifferencePlanning(Behaviour):
-    """Act by MPPI over the model, with two Q functions at the horizon and candidates from a policy."""
+    """Act by a planner (MPPI) over the model, with two Q functions at the horizon and candidates from a policy."""
 
     hot_paths = ("sequence_returns",)
     scale: Tensor
@@ -103,9 +103,7 @@ class TemporalDifferencePlanning(Behaviour):
         )
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False).eval()
         self.register_buffer("scale", torch.ones(()))
-        self.sequences = (CategoricalSequences if spec.action.discrete else GaussianSequences)(
-            config.planner, spec.action
-        )
+        self.planner = planners.make(config.planner, action=spec.action)
 
     def train(self, mode: bool = True) -> TemporalDifferencePlanning:
         """As nn.Module.train; the target critics stay in evaluation mode, without dropout."""
@@ -195,7 +193,7 @@ class TemporalDifferencePlanning(Behaviour):
     # Acting
 
     def initial(self, batch_size: int) -> Memory:
-        return (self.sequences.initial(batch_size, self.scale.device),)
+        return self.planner.initial(batch_size, self.scale.device)
 
     def act(self, model: WorldModel, state: State, memory: Memory, *, explore: bool) -> tuple[Tensor, Memory]:
         features = model.dynamics.features(state)
@@ -203,15 +201,10 @@ class TemporalDifferencePlanning(Behaviour):
             return (self.policy.sample(features) if explore else self.policy.mode(features)), memory
         members = self._two_critics(features)
         candidates = self.policy_candidates(model, state)
-        plan = mppi(
-            self.config.planner,
-            self.sequences,
-            lambda actions: self.returns(model, state, actions, members),
-            memory[0],
-            candidates,
-            explore,
+        plan = self.planner.plan(
+            lambda actions: self.returns(model, state, actions, members), memory, candidates, explore
         )
-        return plan.action, (plan.sequence,)
+        return plan.action, plan.memory
 
     def policy_candidates(self, model: WorldModel, state: State) -> Tensor:
         """Action sequences that the policy takes in imagination from state [N, ...]: [N, P, H, A]."""

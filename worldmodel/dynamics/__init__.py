@@ -10,6 +10,7 @@ from worldmodel.dynamics.base import (
     state_at,
     where_first,
 )
+from worldmodel.dynamics.gaussian import GaussianRSSM, GaussianRSSMConfig, GaussianState
 from worldmodel.dynamics.rssm import RSSM, RSSMConfig, RSSMState
 from worldmodel.dynamics.simnorm import SimNormDynamics, SimNormDynamicsConfig, SimNormState
 
@@ -20,6 +21,9 @@ __all__ = [
     "Dynamics",
     "DynamicsConfig",
     "Filtered",
+    "GaussianRSSM",
+    "GaussianRSSMConfig",
+    "GaussianState",
     "RSSMConfig",
     "RSSMState",
     "SimNormDynamics",

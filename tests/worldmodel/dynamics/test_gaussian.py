@@ -1,0 +1,74 @@
+import pytest
+import torch
+from torch.distributions import Independent, Normal, kl_divergence
+
+from worldmodel import dynamics
+from worldmodel.dynamics import GaussianState, state_at
+from worldmodel.dynamics.gaussian import Gaussian
+
+B, T, E, A = 4, 6, 5, 2
+
+
+def make(**options):
+    torch.manual_seed(0)
+    sizes = {"deterministic": 8, "stochastic": 3, "hidden": 7}
+    return dynamics.make("gaussian-rssm", options=sizes | options, embed_dim=E, action_dim=A)
+
+
+def inputs():
+    return torch.randn(B, T, E), torch.rand(B, T, A), torch.zeros(B, T, dtype=torch.bool)
+
+
+def test_the_divergence_is_that_of_independent_normals():
+    one = Gaussian(torch.randn(5, 3), torch.rand(5, 3) + 0.2)
+    other = Gaussian(torch.randn(5, 3), torch.rand(5, 3) + 0.2)
+    expected = kl_divergence(Independent(Normal(*one), 1), Independent(Normal(*other), 1))
+    torch.testing.assert_close(one.divergence(other), expected)
+
+
+def test_the_step_is_the_gru_of_state_and_action_and_then_the_prior():
+    one = make()
+    state, action = GaussianState(torch.randn(B, 8), torch.randn(B, 3)), torch.rand(B, A)
+    hidden = torch.nn.functional.elu(one.inputs(torch.cat([state.stochastic, action], -1)))
+    gates_in = hidden @ one.cell.weight_ih.T + one.cell.bias_ih
+    gates_on = state.deterministic @ one.cell.weight_hh.T + one.cell.bias_hh
+    (r, z, n), (rh, zh, nh) = gates_in.chunk(3, -1), gates_on.chunk(3, -1)
+    update = torch.sigmoid(z + zh)
+    after = (1 - update) * torch.tanh(n + torch.sigmoid(r + rh) * nh) + update * state.deterministic
+    torch.manual_seed(2)
+    stepped = one.step(state, action)
+    torch.testing.assert_close(stepped.deterministic, after)
+    mean, raw = one.prior(after).chunk(2, -1)
+    torch.manual_seed(2)
+    noise = torch.randn_like(mean)
+    torch.testing.assert_close(stepped.stochastic, mean + noise * (torch.log1p(raw.exp()) + 0.1))
+
+
+def test_nothing_is_gained_below_the_free_nats_and_all_above_is_weighted():
+    embed, action, is_first = inputs()
+    torch.manual_seed(1)
+    free = make(free_nats=0.0).filter(embed, action, is_first).losses["divergence"]
+    torch.manual_seed(1)
+    floored = make(free_nats=1.0, weight=0.5).filter(embed, action, is_first).losses["divergence"]
+    torch.testing.assert_close(floored, 0.5 * free.clamp(min=1.0))
+    assert (free > 1).any() and (free < 1).any(), "the test is about both"
+
+
+def test_the_divergence_trains_prior_and_posterior():
+    one = make(free_nats=0.0)
+    one.filter(*inputs()).losses["divergence"].sum().backward()
+    for part in (one.prior, one.posterior, one.cell, one.inputs):
+        assert all(p.grad is not None and p.grad.any() for p in part.parameters())
+
+
+@pytest.mark.parametrize("least", [0.1, 0.5])
+def test_no_deviation_is_below_the_least(least):
+    one = make(least_std=least)
+    assert (one._gaussian(torch.full((2, 6), -50.0)).std - least).abs().max() < 1e-6
+
+
+def test_draws_pass_their_gradient():
+    one = make()
+    states = one.filter(*inputs()).states
+    state_at(states, -1).stochastic.sum().backward()
+    assert all(p.grad.any() for p in one.posterior.parameters())
