@@ -16,9 +16,9 @@ from agents.behaviours import ActorCriticConfig, TemporalDifferenceConfig
 from agents.behaviours.actor_critic import DREAMER_BINS
 from agents.optimisers import OptimiserConfig, ParameterGroupConfig
 from worldmodel.data import Spec
-from worldmodel.decoders import VectorDecoderConfig
+from worldmodel.decoders import ImageDecoderConfig, SeveralDecoderConfig, VectorDecoderConfig
 from worldmodel.dynamics import RSSMConfig, SimNormDynamicsConfig
-from worldmodel.encoders import VectorEncoderConfig
+from worldmodel.encoders import ConvolutionalEncoderConfig, SeveralEncoderConfig, VectorEncoderConfig
 from worldmodel.heads import ContinuationHeadConfig, RewardHeadConfig
 from worldmodel.model import WorldModelConfig
 from worldmodel.nn import LayerKind
@@ -117,28 +117,32 @@ class DreamerSize:
     deterministic: int
     hidden: int
     classes: int
+    depth: int
     units: int
 
 
 DREAMER_SIZES = {
-    "1m": DreamerSize(512, 64, 4, 64),
-    "12m": DreamerSize(2048, 256, 16, 256),
-    "25m": DreamerSize(3072, 384, 24, 384),
-    "50m": DreamerSize(4096, 512, 32, 512),
-    "100m": DreamerSize(6144, 768, 48, 768),
-    "200m": DreamerSize(8192, 1024, 64, 1024),
+    "1m": DreamerSize(512, 64, 4, 4, 64),
+    "12m": DreamerSize(2048, 256, 16, 16, 256),
+    "25m": DreamerSize(3072, 384, 24, 24, 384),
+    "50m": DreamerSize(4096, 512, 32, 32, 512),
+    "100m": DreamerSize(6144, 768, 48, 48, 768),
+    "200m": DreamerSize(8192, 1024, 64, 64, 1024),
 }
 
 
 def dreamerv3(size: str) -> Recipe:
-    """DreamerV3 on vectors (arXiv 2301.04104), with the numbers of its reference code."""
+    """DreamerV3 on images, vectors or both (arXiv 2301.04104), with the numbers of its reference code."""
     numbers = DREAMER_SIZES[size]
     units = numbers.units
     layer: LayerKind = "rmsnorm-silu"
+    decoder = SeveralDecoderConfig(ImageDecoderConfig(numbers.depth, units=2 * units), VectorDecoderConfig(units=units))
     model = WorldModelConfig(
-        encoder=VectorEncoderConfig(units=units, layers=3, layer=layer),
+        encoder=SeveralEncoderConfig(
+            ConvolutionalEncoderConfig(numbers.depth), VectorEncoderConfig(units=units, layers=3, layer=layer)
+        ),
         dynamics=RSSMConfig(numbers.deterministic, numbers.hidden, classes=numbers.classes),
-        objectives=(ReconstructionConfig(decoder=VectorDecoderConfig(units=units)),),
+        objectives=(ReconstructionConfig(decoder=decoder),),
         reward=RewardHeadConfig(units=units, layers=1, layer=layer, bins=DREAMER_BINS, reads="arrival", weight=1.0),
         continuation=ContinuationHeadConfig(units=units, layers=1, layer=layer),
         learn_on="filtered",

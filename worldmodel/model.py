@@ -64,7 +64,13 @@ class WorldModel(nn.Module):
         self.reward = TwoHotHead(inputs, head.units, head.layers, head.layer, head.bins)
         self.continuation = ContinuationHead(config.continuation, features) if config.continuation else None
         self.objectives = nn.ModuleList(
-            objectives.make(objective, embed_dim=self.encoder.embed_dim, feature_dim=features, spec=spec)
+            objectives.make(
+                objective,
+                spec=spec,
+                embed_dim=self.encoder.embed_dim,
+                feature_dim=features,
+                deterministic_dim=self.dynamics.deterministic_dim,
+            )
             for objective in config.objectives
         )
 

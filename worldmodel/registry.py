@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable
@@ -58,15 +59,29 @@ class Registry(Generic[Part]):
         return config_class(**options)
 
     def make(self, config: str | Any, /, *, options: dict[str, Any] | None = None, **context: Any) -> Part:
-        """Build a part from its name or its configuration; ``context`` is what it must know (dimensions, specs)."""
+        """Build a part from its name or its configuration.
+
+        ``context`` is what parts may have to know (dimensions, specs); each is given what its constructor names.
+
+        Raises:
+            ValueError: an unknown name or option, with the nearest; or something it must know is not in the context.
+        """
         if isinstance(config, str):
             config = self.config(config, **(options or {}))
         elif options:
             config = dataclasses.replace(config, **options)
         for config_class, part in self._parts.values():
             if type(config) is config_class:
-                return part(config, **context)
+                return part(config, **self._known_to(part, config, context))
         raise ValueError(f"{type(config).__name__} configures no {self.kind}: choose from {', '.join(self.names())}.")
+
+    def _known_to(self, part: Callable[..., Part], config: Any, context: dict[str, Any]) -> dict[str, Any]:
+        named = [p for p in inspect.signature(part).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        missing = [p.name for p in named if p.default is p.empty and p.name not in context]
+        if missing:
+            name = next(name for name, (config_class, _) in self._parts.items() if config_class is type(config))
+            raise ValueError(f"The {self.kind} {name!r} has to know {' and '.join(missing)}: add {missing[0]}=….")
+        return {p.name: context[p.name] for p in named if p.name in context}
 
 
 def check_fields(config_class: type, options: Iterable[str]) -> None:

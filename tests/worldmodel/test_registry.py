@@ -117,3 +117,9 @@ def test_a_configuration_belongs_to_one_part(movers):
     registry.register("first", config_class)(type("First", (), {}))
     with pytest.raises(ValueError, match="derive a class of its own"):
         registry.register("second", config_class)(type("Second", (), {}))
+
+
+def test_a_part_is_given_what_it_names_and_says_what_it_lacks(movers):
+    assert movers.make("wheel", road="sand", wind=3.0).road == "sand"
+    with pytest.raises(ValueError, match="The mover 'sail' has to know road: add road=…"):
+        movers.make(SailConfig(), wind=3.0)

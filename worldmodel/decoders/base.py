@@ -15,7 +15,9 @@ class DecoderConfig:
 
 
 class Decoder(nn.Module):
-    """features → observation. Built as ``DecoderClass(config, spec=spec, feature_dim=F)``."""
+    """features → observation. Built as ``DecoderClass(config, spec=spec, feature_dim=F, deterministic_dim=D)``, D being how
+    many of the last features are deterministic; left out where its constructor does not name it.
+    """
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """[..., F] → the observation's entries as they are stored, by name: [..., *shape] in float32."""

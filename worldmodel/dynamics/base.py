@@ -34,6 +34,9 @@ class Dynamics(nn.Module):
     """Built as ``DynamicsClass(config, embed_dim=E, action_dim=A)``."""
 
     feature_dim: int
+    """F"""
+    deterministic_dim: int = 0
+    """How many of the last features are deterministic, where the state has a stochastic part too."""
 
     def initial(self, batch_size: int) -> State:
         """The state before anything was seen: tensors [B, ...] on the parameters' device."""

@@ -61,7 +61,7 @@ class GaussianRSSM(Dynamics):
         super().__init__()
         self.config = config
         units, hidden, stochastic = config.deterministic, config.hidden, config.stochastic
-        self.feature_dim = stochastic + units
+        self.feature_dim, self.deterministic_dim = stochastic + units, units
         self.inputs = nn.Linear(stochastic + action_dim, hidden)
         self.cell = nn.GRUCell(hidden, units)
         self.prior = nn.Sequential(nn.Linear(units, hidden), nn.ELU(), nn.Linear(hidden, 2 * stochastic))

@@ -64,7 +64,7 @@ class RSSM(Dynamics):
             )
         self.config = config
         units, hidden, stochastic = config.deterministic, config.hidden, config.groups * config.classes
-        self.feature_dim = stochastic + units
+        self.feature_dim, self.deterministic_dim = stochastic + units, units
         self.action_in = RMSLinear(action_dim, hidden)
         self.evidence = nn.Linear(embed_dim, hidden)
         self.recurrent = nn.ParameterDict(recurrent_parameters(config, embed_dim))

@@ -1,8 +1,21 @@
 """Observation → embedding, one file a kind. ``make("vector", spec=spec)`` builds one by name."""
 
 from worldmodel.encoders.base import Encoder, EncoderConfig, encoders
+from worldmodel.encoders.convolution import ConvolutionalEncoder, ConvolutionalEncoderConfig
+from worldmodel.encoders.several import SeveralEncoder, SeveralEncoderConfig
 from worldmodel.encoders.vector import VectorEncoder, VectorEncoderConfig
 
 make = encoders.make
 
-__all__ = ["Encoder", "EncoderConfig", "VectorEncoder", "VectorEncoderConfig", "encoders", "make"]
+__all__ = [
+    "ConvolutionalEncoder",
+    "ConvolutionalEncoderConfig",
+    "Encoder",
+    "EncoderConfig",
+    "SeveralEncoder",
+    "SeveralEncoderConfig",
+    "VectorEncoder",
+    "VectorEncoderConfig",
+    "encoders",
+    "make",
+]

@@ -40,6 +40,24 @@ class RMSLinear(nn.Module):
         return F.silu(self.norm(self.linear(x)))
 
 
+class BlockLinear(nn.Module):
+    """A block-diagonal Linear: [R, inputs] → [R, outputs], each of ``blocks`` groups of units by itself.
+
+    Its weight [blocks, inputs / blocks, outputs / blocks] is drawn as if every output saw all inputs, as in the reference
+    code of DreamerV3.
+    """
+
+    def __init__(self, inputs: int, outputs: int, blocks: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(blocks, inputs // blocks, outputs // blocks))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        fill_by_fan_in(self.weight, inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = x.unflatten(-1, (len(self.weight), -1)).transpose(0, 1)
+        return torch.bmm(groups, self.weight).transpose(0, 1).flatten(1) + self.bias
+
+
 def fill_by_fan_in(weight: Tensor, fan_in: int) -> None:
     """Draw from a normal of variance 1 / fan_in, cut at two standard deviations, in place."""
     std = math.sqrt(1 / fan_in) / 0.87962566103423978  # the standard deviation that the cut leaves of a unit normal

@@ -32,7 +32,9 @@ class Outcome:
 
 
 class Objective(nn.Module):
-    """Built as ``ObjectiveClass(config, embed_dim=E, feature_dim=F, spec=spec)``, spec being what the task shows and accepts."""
+    """Built as ``ObjectiveClass(config, ...)`` with those of ``spec`` (what the task shows and accepts), ``embed_dim`` E,
+    ``feature_dim`` F and ``deterministic_dim`` (how many of the last features are deterministic) that its constructor names.
+    """
 
     target: Literal["none", "stop-gradient"] = "none"
     """Which encoder gives its targets: none, or the online one without gradient."""

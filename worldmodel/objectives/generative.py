@@ -23,10 +23,14 @@ class Reconstruction(Objective):
     the Dreamers; for vectors the error is taken in symlog space (DreamerV3, arXiv 2301.04104).
     """
 
-    def __init__(self, config: ReconstructionConfig, *, embed_dim: int, feature_dim: int, spec: Spec) -> None:
+    def __init__(
+        self, config: ReconstructionConfig, *, spec: Spec, feature_dim: int, deterministic_dim: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
-        self.decoder = decoders.make(config.decoder, spec=spec, feature_dim=feature_dim)
+        self.decoder = decoders.make(
+            config.decoder, spec=spec, feature_dim=feature_dim, deterministic_dim=deterministic_dim
+        )
 
     def forward(self, scene: Scene) -> Outcome:
         error = self.decoder.loss(scene.features("filtered"), scene.steps.observation)

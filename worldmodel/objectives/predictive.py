@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worldmodel.data import Spec
 from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
 from worldmodel.scene import Scene, weighted_mean
 
@@ -27,7 +26,7 @@ class Consistency(Objective):
 
     target = "stop-gradient"
 
-    def __init__(self, config: ConsistencyConfig, *, embed_dim: int, feature_dim: int, spec: Spec) -> None:
+    def __init__(self, config: ConsistencyConfig) -> None:
         super().__init__()
         self.config = config
 

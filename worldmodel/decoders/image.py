@@ -1,0 +1,87 @@
+"""Features to images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.data import Spec
+from worldmodel.decoders.base import Decoder, DecoderConfig, decoders
+from worldmodel.nn.images import SMALLEST, ChannelNorm, image_entries, stages, widths
+from worldmodel.nn.rms import BlockLinear, RMSLinear, initialise_by_fan_in
+
+
+@dataclass(frozen=True)
+class ImageDecoderConfig(DecoderConfig):
+    depth: int = 16
+    """Channels are this many times the multipliers."""
+    multipliers: tuple[int, ...] = (2, 3, 4, 4)
+    """One for each doubling of the image, the last doubling's first."""
+    kernel: int = 5
+    """Side of the convolutions, odd."""
+    units: int = 512
+    """Width of the hidden layer between the stochastic features and the smallest map."""
+    blocks: int = 8
+    """Groups of deterministic units, each of which draws its own channels of the smallest map."""
+
+
+@decoders.register("image", ImageDecoderConfig)
+class ImageDecoder(Decoder):
+    """Features → 4 × 4 map → (nearest ×2 → convolution → RMSNorm → SiLU) … → sigmoid (DreamerV3, arXiv 2301.04104).
+
+    The deterministic features reach the map block by block, the others by a hidden layer; both are added.
+
+    Raises:
+        ValueError: an entry is no image, its side is not 4 · 2ⁿ, or blocks do not divide what they group.
+    """
+
+    def __init__(self, config: ImageDecoderConfig, *, spec: Spec, feature_dim: int, deterministic_dim: int = 0) -> None:
+        super().__init__()
+        entries = image_entries(spec, "The image decoder")
+        self.channels = {name: entry.shape[2] for name, entry in entries.items()}
+        side = next(iter(entries.values())).shape[0]
+        sizes = [*reversed(widths(config.depth, config.multipliers, stages(side) or 0)), sum(self.channels.values())]
+        self.deterministic_dim, self.blocks, self.deepest = deterministic_dim, config.blocks, sizes[0]
+        map_size = SMALLEST * SMALLEST * sizes[0]
+        if deterministic_dim and (deterministic_dim % config.blocks or sizes[0] % config.blocks):
+            raise ValueError(
+                f"blocks={config.blocks} must divide the {deterministic_dim} deterministic features and the {sizes[0]} channels "
+                "of the smallest map: give another depth or number of blocks."
+            )
+        self.from_blocks = BlockLinear(deterministic_dim, map_size, config.blocks) if deterministic_dim else None
+        self.from_rest = nn.Sequential(
+            RMSLinear(feature_dim - deterministic_dim, config.units), nn.Linear(config.units, map_size)
+        )
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(sizes):
+            layers += [
+                ChannelNorm(inputs),
+                nn.Upsample(scale_factor=2, mode="nearest"),
+                nn.Conv2d(inputs, outputs, config.kernel, padding="same"),
+            ]
+        self.layers = nn.Sequential(*layers)
+        self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for part in (self.from_rest, self.layers):
+            part.apply(initialise_by_fan_in)
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        images = self._images(features) * 255
+        return dict(zip(self.channels, images.split(list(self.channels.values()), dim=-1), strict=True))
+
+    def loss(self, features: Tensor, observation: dict[str, Tensor]) -> Tensor:
+        target = torch.cat([observation[name] for name in self.channels], dim=-1).float() / 255
+        return (self._images(features) - target).square().sum((-3, -2, -1))
+
+    def _images(self, features: Tensor) -> Tensor:
+        """[..., F] → [..., H, W, C] between 0 and 1, in float32."""
+        batch, rows = features.shape[:-1], features.flatten(0, -2)
+        rest, deterministic = rows.split([rows.shape[-1] - self.deterministic_dim, self.deterministic_dim], dim=-1)
+        maps = self.from_rest(rest).unflatten(-1, (SMALLEST, SMALLEST, self.deepest))
+        if self.from_blocks is not None:
+            groups = self.from_blocks(deterministic).unflatten(-1, (self.blocks, SMALLEST, SMALLEST, -1))
+            maps = maps + groups.permute(0, 2, 3, 1, 4).flatten(-2)
+        images = self.layers(maps.permute(0, 3, 1, 2))
+        return torch.sigmoid(images.permute(0, 2, 3, 1).float()).unflatten(0, batch)

@@ -1,0 +1,40 @@
+"""Images and vectors at once: each by its own encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.data import Spec
+from worldmodel.encoders.base import Encoder, EncoderConfig, encoders
+from worldmodel.encoders.convolution import ConvolutionalEncoderConfig
+from worldmodel.encoders.vector import VectorEncoderConfig
+
+
+@dataclass(frozen=True)
+class SeveralEncoderConfig(EncoderConfig):
+    images: EncoderConfig = ConvolutionalEncoderConfig()
+    vectors: EncoderConfig = VectorEncoderConfig()
+
+
+@encoders.register("several", SeveralEncoderConfig)
+class SeveralEncoder(Encoder):
+    """The embeddings of the observation's images and of its vectors, side by side; only what there is gets an encoder."""
+
+    def __init__(self, config: SeveralEncoderConfig, *, spec: Spec) -> None:
+        super().__init__()
+        parts = {"images": config.images, "vectors": config.vectors}
+        self.parts = nn.ModuleDict(
+            {
+                name: encoders.make(part, spec=replace(spec, observation=entries))
+                for name, part in parts.items()
+                if (entries := {k: e for k, e in spec.observation.items() if e.kind == name.removesuffix("s")})
+            }
+        )
+        self.embed_dim = sum(part.embed_dim for part in self.parts.values())  # type: ignore[misc]
+
+    def forward(self, observation: dict[str, Tensor]) -> Tensor:
+        embeddings = [part(observation) for part in self.parts.values()]
+        return embeddings[0] if len(embeddings) == 1 else torch.cat(embeddings, dim=-1)
