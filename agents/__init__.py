@@ -3,7 +3,7 @@
 from agents.agent import Agent, AgentConfig
 from agents.evaluation import Evaluation, evaluate
 from agents.execution import Execution, ExecutionConfig
-from agents.recipes import RECIPES, Recipe, make, recipe
+from agents.recipes import RECIPES, Recipe, make, recipe, with_objectives
 from agents.run import RunConfig, train
 from agents.trainer import TrainerConfig
 
@@ -21,4 +21,5 @@ __all__ = [
     "make",
     "recipe",
     "train",
+    "with_objectives",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -22,7 +22,8 @@ from worldmodel.encoders import ConvolutionalEncoderConfig, SeveralEncoderConfig
 from worldmodel.heads import ContinuationHeadConfig, RewardHeadConfig
 from worldmodel.model import WorldModelConfig
 from worldmodel.nn import LayerKind
-from worldmodel.objectives import ReconstructionConfig
+from worldmodel.objectives import BarlowConfig, InfoNCEConfig, ObjectiveConfig, ReconstructionConfig
+from worldmodel.objectives import objectives as known_objectives
 from worldmodel.registry import check_fields, unknown_name
 
 
@@ -31,9 +32,9 @@ class Recipe:
     """An agent, how it is optimised, and how it learns beside acting."""
 
     name: Annotated[str, Positional, arg(name="recipe")] = "tdmpc2"
-    """A published recipe's name: tdmpc2 or dreamerv3."""
+    """A published recipe's name: tdmpc2, dreamerv3, r2dreamer or dreamer-infonce."""
     size: str = "5m"
-    """The published size: 1m, 5m, 19m, 48m or 317m for tdmpc2; 1m, 12m, 25m, 50m, 100m or 200m for dreamerv3."""
+    """The published size: 1m, 5m, 19m, 48m or 317m for tdmpc2; 1m, 12m, 25m, 50m, 100m or 200m for the others."""
     agent: Annotated[AgentConfig, arg(name="")] = AgentConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     batch_size: int = 256
@@ -164,6 +165,22 @@ def dreamerv3(size: str) -> Recipe:
     )
 
 
+def r2dreamer(size: str) -> Recipe:
+    """DreamerV3 without a decoder: redundancy reduction between features and embeddings (R2-Dreamer, ICLR 2026)."""
+    return _decoder_free("r2dreamer", size, BarlowConfig())
+
+
+def dreamer_infonce(size: str) -> Recipe:
+    """DreamerV3 without a decoder: features are to find their embedding among all others (R2-Dreamer, ICLR 2026)."""
+    return _decoder_free("dreamer-infonce", size, InfoNCEConfig())
+
+
+def _decoder_free(name: str, size: str, objective: ObjectiveConfig) -> Recipe:
+    recipe = dreamerv3(size)
+    model = dataclasses.replace(recipe.agent.model, objectives=(objective,))
+    return dataclasses.replace(recipe, name=name, agent=dataclasses.replace(recipe.agent, model=model))
+
+
 @dataclass(frozen=True)
 class Published:
     """A recipe as the README's table shows it."""
@@ -183,6 +200,12 @@ RECIPES: dict[str, Published] = {
         tuple(DREAMER_SIZES),
         "12m",
         "recurrent categorical dynamics, actor-critic in imagination (2301.04104)",
+    ),
+    "r2dreamer": Published(
+        r2dreamer, tuple(DREAMER_SIZES), "12m", "dreamerv3 without a decoder, by redundancy reduction (ICLR 2026)"
+    ),
+    "dreamer-infonce": Published(
+        dreamer_infonce, tuple(DREAMER_SIZES), "12m", "dreamerv3 without a decoder, by contrast (1807.03748)"
     ),
 }
 
@@ -212,11 +235,35 @@ def without_continuation(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, agent=dataclasses.replace(recipe.agent, model=model))
 
 
+def with_objectives(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    """The recipe with other objectives, by name or as name:weight; one that it has already keeps its settings. None: as it is.
+
+    Raises:
+        ValueError: an unknown objective, with the nearest, or a weight that is no number.
+    """
+    if not names:
+        return recipe
+    model, chosen = recipe.agent.model, []
+    for item in names:
+        name, _, weight = item.partition(":")
+        config = known_objectives.config(name)
+        config = next((own for own in model.objectives if type(own) is type(config)), config)
+        if weight:
+            try:
+                config = dataclasses.replace(config, weight=float(weight))
+            except ValueError:
+                raise ValueError(f"The weight in {item!r} is no number: write {name}:0.5, say.") from None
+        chosen.append(config)
+    model = dataclasses.replace(model, objectives=tuple(chosen))
+    return dataclasses.replace(recipe, agent=dataclasses.replace(recipe.agent, model=model))
+
+
 def make(
     name: str | Recipe,
     tasks: gymnasium.vector.VectorEnv,
     *,
     size: str | None = None,
+    objectives: Sequence[str] = (),
     seed: int | None = None,
     **changes: Any,
 ) -> Agent:
@@ -226,6 +273,7 @@ def make(
         tasks: a vector environment, from ``envs.make`` or your own; read for its spaces, its ``episode_length`` (in
             decisions) and whether it ``terminates``, where it says so.
         seed: of the first weights; left out, that of the tasks.
+        objectives: what the representation learns from instead of the recipe's own, as in ["barlow", "infonce:0.5"].
         changes: fields of ``Recipe`` to change, such as ``batch_size=128``.
 
     Raises:
@@ -238,7 +286,7 @@ def make(
             f"A recipe has its size already, {name.size}: leave out size={size!r}, or give the recipe by name."
         )
     check_fields(Recipe, changes)
-    built = dataclasses.replace(name, **changes)
+    built = with_objectives(dataclasses.replace(name, **changes), objectives)
     spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
     with torch.random.fork_rng([]):
         torch.manual_seed(getattr(tasks, "seed", 0) if seed is None else seed)

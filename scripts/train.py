@@ -32,6 +32,9 @@ from worldmodel.loading import CHECKPOINTS
 class TrainCommand:
     task: Annotated[TaskOptions, arg(name="")] = TaskOptions()
     run: Annotated[agents.RunConfig, arg(name="")] = agents.RunConfig()
+    objectives: tuple[str, ...] = ()
+    """What the representation learns from instead of the recipe's own objectives: names, each with or without a weight, as in
+    barlow infonce:0.5."""
     logdir: Path = Path("runs/latest")
     """The run's folder: config.yaml, checkpoints, replay, TensorBoard, metrics.jsonl, result.json."""
     resume: Path | None = None
@@ -44,6 +47,7 @@ def parse(arguments: list[str]) -> TrainCommand:
     first.add_argument("--size")
     first.add_argument("--resume", type=Path)
     first.add_argument("--logdir", type=Path)
+    first.add_argument("--objectives", nargs="*", default=())
     head, _ = first.parse_known_args(arguments)
     if head.resume is not None:
         if head.logdir is not None and head.logdir != head.resume:
@@ -52,7 +56,8 @@ def parse(arguments: list[str]) -> TrainCommand:
         default = dataclasses.replace(stored, resume=head.resume, logdir=head.resume)
     else:
         name = next((a for a in arguments[:1] if not a.startswith("-")), "tdmpc2")
-        default = TrainCommand(run=agents.RunConfig(agents.recipe(name, head.size)))
+        recipe = agents.with_objectives(agents.recipe(name, head.size), head.objectives)
+        default = TrainCommand(run=agents.RunConfig(recipe))
     command = tyro.cli(TrainCommand, args=arguments, default=default, description=__doc__, config=(AvoidSubcommands,))
     if head.resume is None:
         if command.run.recipe.name != default.run.recipe.name:

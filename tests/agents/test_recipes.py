@@ -145,3 +145,25 @@ def test_dreamers_numbers_are_the_papers():
     assert (optimiser.algorithm, optimiser.learning_rate, optimiser.warmup) == ("laprop", 4e-5, 1000)
     assert (optimiser.eps, optimiser.clip, optimiser.adaptive_clip) == (1e-20, None, 0.3)
     assert config_from_dict(agents.Recipe, config_to_dict(recipe)) == recipe
+
+
+@pytest.mark.parametrize(("name", "objective"), [("r2dreamer", "BarlowConfig"), ("dreamer-infonce", "InfoNCEConfig")])
+def test_a_decoder_free_recipe_is_dreamers_with_another_objective(name, objective):
+    one, other = agents.recipe(name, "1m"), agents.recipe("dreamerv3", "1m")
+    (own,) = one.agent.model.objectives
+    assert type(own).__name__ == objective
+    model = dataclasses.replace(one.agent.model, objectives=other.agent.model.objectives)
+    assert dataclasses.replace(one, name="dreamerv3", agent=dataclasses.replace(one.agent, model=model)) == other
+
+
+def test_objectives_are_exchanged_by_name_and_weight():
+    recipe = agents.recipe("dreamerv3", "12m")
+    assert agents.with_objectives(recipe, ()) == recipe
+    chosen = agents.with_objectives(recipe, ["reconstruction:0.25", "barlow", "infonce:2"]).agent.model.objectives
+    assert [type(c).__name__ for c in chosen] == ["ReconstructionConfig", "BarlowConfig", "InfoNCEConfig"]
+    assert [c.weight for c in chosen] == [0.25, 0.05, 2.0]
+    assert chosen[0].decoder == recipe.agent.model.objectives[0].decoder, "what the recipe has keeps its settings"
+    with pytest.raises(ValueError, match="no objective named 'barlo': did you mean 'barlow'"):
+        agents.with_objectives(recipe, ["barlo"])
+    with pytest.raises(ValueError, match="The weight in 'barlow:much' is no number: write barlow:0.5"):
+        agents.with_objectives(recipe, ["barlow:much"])

@@ -20,6 +20,12 @@ TINY = shlex.split("""
     --time-limit 12 --eval-episodes 1 --final-episodes 2
 """)
 
+TINY_DREAMER = shlex.split("""
+    --size 1m --model.dynamics.deterministic 16 --model.dynamics.hidden 8 --model.dynamics.groups 4
+    --behaviour.units 8 --behaviour.horizon 3 --batch-size 4 --batch-length 8 --train-ratio 32 --random-decisions 30
+    --compile no --precision float32 --device cpu --time-limit 12 --eval-episodes 1 --final-episodes 2
+""")
+
 
 class Result:
     def __init__(self, code: int, out: str, error: str) -> None:

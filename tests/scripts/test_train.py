@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from commands import TINY, command, rows, started
+from commands import TINY, TINY_DREAMER, command, rows, started
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -144,6 +144,7 @@ def test_a_second_run_into_the_same_folder_is_refused_in_a_sentence(whole):
         (["tdmpc2", "--device", "gpu"], "There is no device 'gpu': give auto, cpu"),
         (["tdmpc2", "--replay-device", "gpu"], "There is no device 'gpu': give auto, cpu"),
         (["tdmpc2", "--log-every", "0"], "log_every is at least 1"),
+        (["dreamerv3", "--objectives", "barlo"], "no objective named 'barlo': did you mean 'barlow'"),
         (["--resume", "nowhere"], "nowhere has no config.yaml: give the folder of a run"),
     ],
 )
@@ -213,6 +214,33 @@ def test_a_finished_run_goes_on_to_more_steps(tmp_path):
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["run"]["trainer"]["steps"] == 50
     steps = [row["step"] for row in rows(tmp_path)]
     assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize("recipe", ["dreamerv3", "r2dreamer", "dreamer-infonce"])
+def test_every_recipe_trains_is_evaluated_and_goes_on(tmp_path, recipe):
+    logdir = tmp_path / recipe
+    options = ["--task", "CartPole-v1", *TINY_DREAMER, "--logdir", logdir]
+    said = command("train.py", recipe, *options, "--steps", 50)
+    assert said.code == 0, said.error
+    assert json.loads((logdir / "result.json").read_text())["updates"] == 20
+    assert command("train.py", "--resume", logdir, "--steps", 60).code == 0
+    assert json.loads((logdir / "result.json").read_text())["updates"] == 30
+    said = command("evaluate.py", logdir, "--episodes", 2)
+    assert said.code == 0, said.error
+
+
+def test_objectives_are_exchanged_on_the_command_line_and_kept_by_the_run(tmp_path):
+    options = ["--task", "CartPole-v1", *TINY_DREAMER, "--logdir", tmp_path, "--objectives", "barlow:0.2", "infonce"]
+    options += ["--log-every", 10]
+    assert command("train.py", "dreamerv3", *options, "--steps", 40).code == 0
+    for steps in (40, 45):
+        stored = yaml.safe_load((tmp_path / "config.yaml").read_text())["run"]["recipe"]["agent"]["model"]["objectives"]
+        assert [(one["kind"], one["weight"]) for one in stored] == [
+            ("objective/barlow", 0.2),
+            ("objective/infonce", 1.0),
+        ]
+        assert {"train/barlow", "train/infonce"} <= set().union(*rows(tmp_path))
+        assert command("train.py", "--resume", tmp_path, "--steps", steps).code == 0
 
 
 def test_the_model_is_loaded_from_the_folder_alone(whole, tmp_path):
