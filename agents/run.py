@@ -28,7 +28,7 @@ from worldmodel.registry import check_fields, config_from_dict, config_to_dict
 from worldmodel.snapshots import write_file
 
 CONFIG, RESULT, LOCK = "config.yaml", "result.json", ".lock"
-TASK = ("task", "observation", "num_envs", "workers", "action_repeat", "time_limit")
+TASK = ("task", "observation", "image_size", "fast_rendering", "num_envs", "workers", "action_repeat", "time_limit")
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any
 
 import gymnasium
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from envs import dmc
 from envs.episodes import ReplayableEpisodes
+from envs.pixels import Pixels
 from envs.vector import InProcessVectorEnv, TaskDescription, TaskVectorEnv
 from envs.workers import WorkerVectorEnv
 from envs.wrappers import ActionRepeat, FiniteCheck, standard_actions, standard_observations
@@ -29,6 +30,7 @@ class TaskConfig:
         action_repeat: environment steps per decision.
         time_limit: of an episode in environment steps; None for the task's own.
         render_mode: as in Gymnasium.
+        image_size: side of the images observed; None for the task's own observations.
         options: further arguments of the task.
     """
 
@@ -37,6 +39,7 @@ class TaskConfig:
     action_repeat: int
     time_limit: int | None = None
     render_mode: str | None = None
+    image_size: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def build(self, index: int) -> ReplayableEpisodes:
@@ -52,6 +55,8 @@ class TaskConfig:
             env = FiniteCheck(env, name, index)
             if self.action_repeat > 1:
                 env = ActionRepeat(env, self.action_repeat)
+            if self.image_size is not None:
+                env = Pixels(env, self.image_size)
             env = standard_actions(standard_observations(env, name), name)
         except Exception:
             env.close()
@@ -68,6 +73,8 @@ def make(
     task: str,
     *,
     observation: str = "state",
+    image_size: int = 64,
+    fast_rendering: bool = False,
     num_envs: int = 1,
     action_repeat: int | None = None,
     seed: int = 0,
@@ -86,7 +93,10 @@ def make(
     Args:
         task: a Gymnasium id ("CartPole-v1", or "module:Id-v0" to import its module first) or a task of the dm_control
             suite ("dmc/walker-walk"); `task_names()` lists them.
-        observation: "state", which is whatever the task itself observes.
+        observation: "state", which is whatever the task itself observes, or "pixels", its rendered frame as the entry
+            "image" of a Dict.
+        image_size: height and width of those frames.
+        fast_rendering: draw dm_control tasks without shadows, reflections and multisampling: the pixels differ.
         num_envs: how many environments.
         action_repeat: environment steps per decision; None for 2 on dm_control tasks and 1 elsewhere.
         seed: base seed, at least 0.
@@ -103,8 +113,9 @@ def make(
     """
     arguments = {key: value for key, value in locals().items() if key != "options"} | options
     spec = _find(task)
-    if observation != "state":
-        raise ValueError(f"observation={observation!r} is not available; use observation='state'.")
+    if observation not in ("state", "pixels"):
+        raise ValueError(f"observation={observation!r} is not available; use observation='state' or 'pixels'.")
+    _check_integer("image_size", image_size, 1)
     if action_repeat is None:
         action_repeat = 2 if spec.namespace == "dmc" else 1
     _check_integer("num_envs", num_envs, 1)
@@ -120,7 +131,22 @@ def make(
     if "max_episode_steps" in options:
         raise ValueError("max_episode_steps is given as time_limit here; use time_limit=...")
 
-    config = TaskConfig(spec, seed, action_repeat, time_limit, render_mode, options)
+    if fast_rendering:
+        if spec.namespace != "dmc":
+            raise ValueError("fast_rendering=True is for dm_control tasks alone; leave it out.")
+        options = {**options, "fast_rendering": True}
+    pixels = observation == "pixels"
+    if pixels and not _renders(spec):
+        raise ValueError(f"{task} renders no frames (render_mode='rgb_array'): use observation='state'.")
+    config = TaskConfig(
+        spec,
+        seed,
+        action_repeat,
+        time_limit,
+        "rgb_array" if pixels else render_mode,
+        image_size if pixels else None,
+        options,
+    )
     environments = [partial(config.build, index) for index in range(num_envs)]
     limit = spec.max_episode_steps if time_limit is None else time_limit
     description = TaskDescription(
@@ -152,6 +178,14 @@ def _find(task: str) -> EnvSpec:
     nearest = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)]
     advice = f"did you mean {', '.join(nearest)}?" if nearest else "envs.task_names() lists the tasks."
     raise ValueError(f"There is no task {task!r}; {advice}")
+
+
+def _renders(spec: EnvSpec) -> bool:
+    """Whether the task gives frames, as far as can be seen without making it."""
+    entry = spec.entry_point
+    creator = load_env_creator(entry) if isinstance(entry, str) else entry
+    modes = getattr(creator, "metadata", {}).get("render_modes")
+    return modes is None or "rgb_array" in modes
 
 
 def _check_integer(name: str, value: Any, minimum: int) -> None:

@@ -18,7 +18,11 @@ class TaskOptions:
     task: str = "Pendulum-v1"
     """A Gymnasium id, or dmc/<domain>-<task> of the dm_control suite."""
     observation: str = "state"
-    """state: what the task itself observes."""
+    """state: what the task itself observes; pixels: its rendered frame."""
+    image_size: int = 64
+    """Height and width of the frames observed."""
+    fast_rendering: bool = False
+    """Draw dm_control tasks without shadows, reflections and multisampling, some ten times as fast: the pixels differ."""
     num_envs: int = 1
     """Environments that are stepped, and planned for, together."""
     workers: int = 0

@@ -140,7 +140,10 @@ def test_a_second_run_into_the_same_folder_is_refused_in_a_sentence(whole):
         (["tdmpc2", "--size", "7m"], "tdmpc2 has no size '7m': choose from 1m, 5m"),
         (["tdmpc2", "--task", "Pendulm-v1"], "There is no task 'Pendulm-v1'; did you mean Pendulum-v1"),
         (["tdmpc2", "--task", "dmc/cartpol-swingup"], "did you mean dmc/cartpole-swingup"),
-        (["tdmpc2", "--observation", "pixel"], "observation='pixel' is not available; use observation='state'"),
+        (
+            ["tdmpc2", "--observation", "pixel"],
+            "observation='pixel' is not available; use observation='state' or 'pixels'",
+        ),
         (["tdmpc2", "--device", "gpu"], "There is no device 'gpu': give auto, cpu"),
         (["tdmpc2", "--replay-device", "gpu"], "There is no device 'gpu': give auto, cpu"),
         (["tdmpc2", "--log-every", "0"], "log_every is at least 1"),
