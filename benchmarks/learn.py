@@ -96,7 +96,8 @@ PUBLISHED = {  # mean and worst of 3 seeds at 100 k environment steps, TD-MPC2's
 HEADER = """# Learning on a CPU: tdmpc2, size 1m
 
 Made by `make learn`, on two cores; the returns are means over 10 evaluation episodes with their standard error. Size 1m
-plans with 256 candidates in 4 iterations. The curves, the exact commands and the versions are in `learning/`.
+plans with 256 candidates in 4 iterations. The curves, the exact commands and the versions are in `learning/`. The machine
+did other work at times: the wall minutes are upper bounds.
 
 ![curves](learning.png)
 
