@@ -141,10 +141,11 @@ def alone_in(logdir: Path) -> Iterator[None]:
 def look_ahead(trainer: Trainer, sequences: int = 256, horizon: int = 15) -> dict[str, list[float]]:
     """How far the model imagines rightly: open-loop errors by horizon on replayed sequences; {} where none is so long."""
     replay, model = trainer.replay, trainer.agent.model.eval()
-    if len(replay) <= horizon:
+    length = horizon + 1 + bool(model.dynamics.stored())
+    if len(replay) < length:
         return {}
     try:
-        steps, _ = replay.sample(sequences, horizon + 1, device=trainer.execution.device)
+        steps, _ = replay.sample(sequences, length, device=trainer.execution.device)
     except ValueError:  # every episode is shorter
         return {}
     errors = open_loop(model, steps)

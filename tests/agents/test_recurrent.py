@@ -1,9 +1,12 @@
 """Training with a model whose belief has a past: it is stored with every step, sequences start from it, updates renew it."""
 
+import json
+
 import torch
 from gymnasium.vector import AutoresetMode
-from tiny import batch, own_environments, tiny_agent, tiny_trainer
+from tiny import PLAIN, batch, own_environments, tiny_agent, tiny_trainer
 
+import agents
 import envs
 
 
@@ -115,3 +118,10 @@ def test_a_loss_is_finite_and_every_parameter_but_the_slow_ones_learns():
     for name, parameter in agent.named_parameters():
         learns = not name.startswith("behaviour.slow_critic.")
         assert (parameter.grad is not None and bool(parameter.grad.any())) == learns, name
+
+
+def test_a_run_ends_with_the_errors_of_its_imagination_by_horizon(tmp_path):
+    tasks = own_environments(AutoresetMode.SAME_STEP, 1, length=30)
+    agents.train(tiny_agent(tasks, kind="dreamerv3"), tasks, steps=90, logdir=tmp_path, execution=PLAIN)
+    errors = json.loads((tmp_path / "result.json").read_text())["open_loop"]
+    assert [len(values) for values in errors.values()] == [15] * 4

@@ -27,8 +27,12 @@ class OpenLoop(NamedTuple):
 
 @torch.no_grad()
 def open_loop(model: WorldModel, steps: Steps) -> OpenLoop:
-    """Imagine from the first step of each sequence [B, T] along its actions, without further evidence, and compare."""
+    """Imagine from the first step of each sequence [B, T] along its actions, without further evidence, and compare.
+
+    Steps that carry stored latent states are one more, as for ``WorldModel.scene``.
+    """
     scene = model.scene(steps)
+    steps = scene.steps
     inside = torch.stack(
         [scene.pairs(k)[:, 0] for k in range(1, scene.length)], dim=1
     )  # [B, T − 1]: reached from step 0
