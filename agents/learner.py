@@ -8,11 +8,17 @@ from torch import Tensor
 from agents.agent import Agent, Losses
 from agents.execution import Execution
 from agents.optimisers import Optimiser, OptimiserConfig
-from worldmodel.data import Steps
+from agents.recipes import Recipe
+from worldmodel.data import Replay, Steps
 
 
 class NonFiniteLossError(FloatingPointError):
     """A loss or a gradient became NaN or infinite; the weights are those from before that update."""
+
+
+def context_steps(agent: Agent) -> int:
+    """Steps before a sequence that it is sampled with: 1 for models that store latent states, else 0."""
+    return 1 if agent.model.dynamics.stored() else 0
 
 
 class Learner:
@@ -38,6 +44,25 @@ class Learner:
     def _forward(self, steps: Steps) -> Losses:
         with self.execution.autocast():
             return self.agent(steps)
+
+    def learn_from(self, replay: Replay, recipe: Recipe) -> dict[str, Tensor]:
+        """One update on a batch of the recipe's size.
+
+        Where the model stores latent states, each sequence starts from the one stored with the step before it, and what the
+        update made of the sequence is written back.
+        """
+        context = context_steps(self.agent)
+        steps, index = replay.sample(
+            recipe.batch_size,
+            recipe.batch_length + context,
+            across_episodes=recipe.across_episodes,
+            fresh_every=recipe.batch_length if recipe.fresh_first else None,
+            device=self.execution.device,
+        )
+        metrics = self.update(steps)
+        if context:
+            replay.write_back(index[:, 1:], self.stored)
+        return metrics
 
     def update(self, steps: Steps) -> dict[str, Tensor]:
         """One optimisation step on a batch [B, T] → losses and metrics, scalars on the device.

@@ -21,6 +21,7 @@ from tyro.conf import arg
 from agents.agent import Agent
 from agents.evaluation import Evaluation
 from agents.execution import Execution, ExecutionConfig
+from agents.learner import context_steps
 from agents.recipes import Recipe
 from agents.trainer import Trainer, TrainerConfig
 from worldmodel.diagnostics import open_loop
@@ -141,7 +142,7 @@ def alone_in(logdir: Path) -> Iterator[None]:
 def look_ahead(trainer: Trainer, sequences: int = 256, horizon: int = 15) -> dict[str, list[float]]:
     """How far the model imagines rightly: open-loop errors by horizon on replayed sequences; {} where none is so long."""
     replay, model = trainer.replay, trainer.agent.model.eval()
-    length = horizon + 1 + bool(model.dynamics.stored())
+    length = horizon + 1 + context_steps(trainer.agent)
     if len(replay) < length:
         return {}
     try:

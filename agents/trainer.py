@@ -10,7 +10,6 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import torch
-from torch import Tensor
 
 from agents.actor import Actor
 from agents.agent import Agent
@@ -18,7 +17,7 @@ from agents.checkpoint import Checkpoints, Contents
 from agents.display import Display
 from agents.evaluation import Evaluation, check_episodes, evaluate
 from agents.execution import Execution, named_device
-from agents.learner import Learner
+from agents.learner import Learner, context_steps
 from agents.metrics import Averages, MetricsLog
 from agents.progress import Counters, Rates, next_multiple
 from agents.recipes import Recipe
@@ -111,8 +110,7 @@ class Trainer:
 
     def _random_decisions(self) -> int:
         decisions = self.recipe.resolved_random_decisions(self.agent.episode_length)
-        context = 1 if self.agent.model.dynamics.stored() else 0
-        if decisions < (least := (self.recipe.batch_length + context) * self.tasks.num_envs):
+        if decisions < (least := (self.recipe.batch_length + context_steps(self.agent)) * self.tasks.num_envs):
             raise ValueError(
                 f"random_decisions={decisions} leaves the replay without a sequence of {self.recipe.batch_length} steps "
                 f"to learn from: give at least {least}."
@@ -219,26 +217,11 @@ class Trainer:
         if self.counters.decisions < self.random_decisions:
             return
         while self.counters.updates_owed >= 1 and not self._stop.asked:
-            self.averages.add(self._update())
+            self.averages.add(self.learner.learn_from(self.replay, self.recipe))
             self.counters.updates_owed -= 1
             if self.counters.updates_owed > self.tasks.num_envs * self.recipe.updates_per_decision:
                 self._show(display)
                 self._save_if_due()
-
-    def _update(self) -> dict[str, Tensor]:
-        """One update, on sequences that start from the latent state stored with the step before them, where there is one."""
-        context = 1 if self.agent.model.dynamics.stored() else 0
-        steps, index = self.replay.sample(
-            self.recipe.batch_size,
-            self.recipe.batch_length + context,
-            across_episodes=self.recipe.across_episodes,
-            fresh_every=self.recipe.batch_length if self.recipe.fresh_first else None,
-            device=self.execution.device,
-        )
-        metrics = self.learner.update(steps)
-        if context:
-            self.replay.write_back(index[:, 1:], self.learner.stored)
-        return metrics
 
     # Watching
 

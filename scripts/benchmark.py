@@ -37,6 +37,9 @@ class BenchmarkCommand:
     recipe: Annotated[agents.Recipe, arg(name="")] = agents.Recipe()
     execution: Annotated[agents.ExecutionConfig, arg(name="")] = agents.ExecutionConfig()
     observation_dim: int = 24
+    """Numbers of a vector observation."""
+    image_size: int | None = None
+    """Side of an image that is observed instead."""
     action_dim: int = 6
     num_envs: int = 1
     """Environments planned for in one call."""
@@ -53,27 +56,35 @@ class Workload:
 
     def __init__(self, command: BenchmarkCommand) -> None:
         recipe = command.recipe if command.terminates else without_continuation(command.recipe)
-        observation = spaces.Box(-np.inf, np.inf, (command.observation_dim,))
+        observation: spaces.Space = spaces.Box(-np.inf, np.inf, (command.observation_dim,))
+        if command.image_size is not None:
+            observation = spaces.Dict(
+                {"image": spaces.Box(0, 255, (command.image_size, command.image_size, 3), np.uint8)}
+            )
         self.spec = Spec.from_spaces(observation, spaces.Box(-1, 1, (command.action_dim,)))
         self.recipe, self.execution = recipe, agents.Execution(command.execution)
         torch.manual_seed(0)
         agent = agents.Agent(recipe.agent, self.spec, episode_length=500)
         self.learner = Learner(agent, recipe.optimiser, self.execution)
         self.actor = Actor(agent, self.execution, command.num_envs, explore=True)
-        self.replay = Replay(self.spec, 10_000, device=self.execution.device)
+        self.replay = Replay(self.spec, 2_000, extras=agent.model.dynamics.stored(), device=self.execution.device)
         for step in range(2_000):
             self.replay.add(self._steps(1, is_first=step % 500 == 0), [0])
         self.current = self._steps(command.num_envs, is_first=False)
 
     def _steps(self, count: int, is_first: bool) -> Steps:
         no = torch.zeros(count, dtype=torch.bool)
-        observation = {"state": torch.randn(count, *self.spec.observation["state"].shape)}
+        observation = {
+            name: torch.randint(256, (count, *entry.shape), dtype=torch.uint8)
+            if entry.kind == "image"
+            else torch.randn(count, *entry.shape)
+            for name, entry in self.spec.observation.items()
+        }
         action = torch.rand(count, self.spec.action.dim) * 2 - 1
         return Steps(observation, torch.rand(count), torch.full_like(no, is_first), no, no, action)
 
     def update(self) -> None:
-        steps, _ = self.replay.sample(self.recipe.batch_size, self.recipe.batch_length, device=self.execution.device)
-        self.learner.update(steps)
+        self.learner.learn_from(self.replay, self.recipe)
 
     def plan(self) -> None:
         self.actor.act(self.current)

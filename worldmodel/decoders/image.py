@@ -19,7 +19,7 @@ class ImageDecoderConfig(DecoderConfig):
     depth: int = 16
     """Channels are this many times the multipliers."""
     multipliers: tuple[int, ...] = (2, 3, 4, 4)
-    """One for each doubling of the image, the last doubling's first."""
+    """One for each halving by the encoder, in its order."""
     kernel: int = 5
     """Side of the convolutions, odd."""
     units: int = 512

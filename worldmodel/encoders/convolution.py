@@ -19,7 +19,7 @@ class ConvolutionalEncoderConfig(EncoderConfig):
     depth: int = 16
     """Channels are this many times the multipliers."""
     multipliers: tuple[int, ...] = (2, 3, 4, 4)
-    """One for each halving of the image."""
+    """One for each halving of an image of side 64; smaller ones take the last, larger ones the first several times."""
     kernel: int = 5
     """Side of the convolutions, odd."""
 

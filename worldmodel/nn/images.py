@@ -40,9 +40,9 @@ def stages(side: int) -> int | None:
 
 
 def widths(depth: int, multipliers: tuple[int, ...], count: int) -> list[int]:
-    """Channels after each of ``count`` halvings; beyond the multipliers given, the last goes on."""
-    extended = multipliers + multipliers[-1:] * max(count - len(multipliers), 0)
-    return [depth * multiplier for multiplier in extended[:count]]
+    """Channels after each of ``count`` halvings: the last multipliers of those given; beyond them, the first again."""
+    extended = multipliers[:1] * max(count - len(multipliers), 0) + multipliers
+    return [depth * multiplier for multiplier in extended[len(extended) - count :]]
 
 
 class ChannelNorm(nn.Module):

@@ -47,7 +47,7 @@ def test_a_block_of_deterministic_features_draws_its_own_channels_of_the_smalles
         other = features.clone()
         other[:, 6 + 4 * block : 10 + 4 * block] += 1  # the last 8 features are deterministic, in two blocks
         one(other)
-        changed = (maps[-1] != maps[0]).any(dim=(0, 2, 3)).split(3)
+        changed = (maps[-1] != maps[0]).any(dim=(0, 2, 3)).split(4)
         assert [part.any().item() for part in changed] == [block == 0, block == 1]
     other = features.clone()
     other[:, :6] += 1

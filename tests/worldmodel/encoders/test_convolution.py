@@ -37,14 +37,17 @@ def test_it_is_convolution_maximum_norm_and_silu_until_the_side_is_four():
         y = torch.stack([y[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]).amax(0)
         size = (y.square().mean(1, keepdim=True) + 1e-4).sqrt()
         y = F.silu(y / size * norm.norm.weight.view(1, -1, 1, 1))
-    assert y.shape == (5, 6, 4, 4)
+    assert y.shape == (5, 8, 4, 4)
     torch.testing.assert_close(one({"camera": x}), y.permute(0, 2, 3, 1).flatten(1), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("side", "channels"), [(8, 4), (16, 6), (32, 8), (64, 8), (128, 8)])
+@pytest.mark.parametrize(
+    ("side", "channels"), [(8, [8]), (16, [8, 8]), (32, [6, 8, 8]), (64, [4, 6, 8, 8]), (128, [4, 4, 6, 8, 8])]
+)
 def test_any_side_that_is_four_times_a_power_of_two_is_read(side, channels):
     one = make(spec_of(camera=image_space(side)))
-    assert one.embed_dim == 4 * 4 * channels
+    assert [layer.out_channels for layer in one.layers[::3]] == channels
+    assert one.embed_dim == 4 * 4 * channels[-1]
     assert one({"camera": images(2, 3, side, side, 3)}).shape == (2, 3, one.embed_dim)
 
 
@@ -87,9 +90,9 @@ def test_images_and_vectors_are_read_each_by_its_own():
     one = encoders.make(config, spec=spec)
     observation = {"camera": images(4, 16, 16, 3), "pose": torch.randn(4, 3)}
     embedding = one(observation)
-    assert one.embed_dim == 96 + 8 and embedding.shape == (4, 104)
-    torch.testing.assert_close(embedding[:, :96], one.parts["images"](observation))
-    torch.testing.assert_close(embedding[:, 96:], one.parts["vectors"](observation))
+    assert one.embed_dim == 128 + 8 and embedding.shape == (4, 136)
+    torch.testing.assert_close(embedding[:, :128], one.parts["images"](observation))
+    torch.testing.assert_close(embedding[:, 128:], one.parts["vectors"](observation))
 
 
 @pytest.mark.parametrize(
