@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from envs import dmc
+from envs import dmc, opengl
 from envs.episodes import ReplayableEpisodes
 from envs.pixels import Pixels
 from envs.vector import InProcessVectorEnv, TaskDescription, TaskVectorEnv
@@ -47,6 +47,8 @@ class TaskConfig:
         options = dict(self.options)
         if self.render_mode is not None:
             options["render_mode"] = self.render_mode
+            if self.render_mode != "human":
+                opengl.keep_windows_away()
         if self.time_limit is not None and self.spec.namespace == "dmc":
             options.setdefault("time_limit", math.inf)  # the suite's own limit would come first
         env = gymnasium.make(self.spec, max_episode_steps=self.time_limit, disable_env_checker=True, **options)

@@ -38,6 +38,12 @@ def choose_backend() -> None:
         os.environ["MUJOCO_GL"] = "disabled"
 
 
+def keep_windows_away() -> None:
+    """Have pygame, which draws Gymnasium's classic tasks, look for no window system where there is none."""
+    if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+
 def rendering_works() -> bool:
     """Whether dm_control, once imported, found a backend to render with."""
     from dm_control import _render

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import gymnasium
 import numpy as np
 import pytest
@@ -118,3 +122,11 @@ def test_what_cannot_be_seen_is_refused_in_a_sentence():
         envs.make("Painter-v0", observation="pixels", image_size=0)
     with pytest.raises(ValueError, match="for dm_control tasks alone"):
         envs.make("Painter-v0", fast_rendering=True)
+
+
+def test_drawing_without_a_display_says_nothing(tmp_path):
+    program = "import envs; tasks = envs.make('CartPole-v1', observation='pixels'); tasks.reset(); print('drawn')"
+    hidden = {"DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "XDG_RUNTIME_DIR"}
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60)
+    assert (done.stdout.split(), done.stderr) == (["drawn"], "")
