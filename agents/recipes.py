@@ -22,7 +22,7 @@ from worldmodel.encoders import ConvolutionalEncoderConfig, SeveralEncoderConfig
 from worldmodel.heads import ContinuationHeadConfig, RewardHeadConfig
 from worldmodel.model import WorldModelConfig
 from worldmodel.nn import LayerKind
-from worldmodel.objectives import BarlowConfig, InfoNCEConfig, ObjectiveConfig, ReconstructionConfig
+from worldmodel.objectives import BarlowConfig, InfoNCEConfig, ObjectiveConfig, PrototypesConfig, ReconstructionConfig
 from worldmodel.objectives import objectives as known_objectives
 from worldmodel.registry import check_fields, unknown_name
 
@@ -32,7 +32,7 @@ class Recipe:
     """An agent, how it is optimised, and how it learns beside acting."""
 
     name: Annotated[str, Positional, arg(name="recipe")] = "tdmpc2"
-    """A published recipe's name: tdmpc2, dreamerv3, r2dreamer or dreamer-infonce."""
+    """A published recipe's name: tdmpc2, dreamerv3, r2dreamer, dreamer-infonce or dreamerpro."""
     size: str = "5m"
     """The published size: 1m, 5m, 19m, 48m or 317m for tdmpc2; 1m, 12m, 25m, 50m, 100m or 200m for the others."""
     agent: Annotated[AgentConfig, arg(name="")] = AgentConfig()
@@ -175,6 +175,11 @@ def dreamer_infonce(size: str) -> Recipe:
     return _decoder_free("dreamer-infonce", size, InfoNCEConfig())
 
 
+def dreamerpro(size: str) -> Recipe:
+    """DreamerV3 without a decoder: features fall to the prototypes of their images (DreamerPro, arXiv 2110.14565)."""
+    return _decoder_free("dreamerpro", size, PrototypesConfig())
+
+
 def _decoder_free(name: str, size: str, objective: ObjectiveConfig) -> Recipe:
     recipe = dreamerv3(size)
     model = dataclasses.replace(recipe.agent.model, objectives=(objective,))
@@ -206,6 +211,9 @@ RECIPES: dict[str, Published] = {
     ),
     "dreamer-infonce": Published(
         dreamer_infonce, tuple(DREAMER_SIZES), "12m", "dreamerv3 without a decoder, by contrast (1807.03748)"
+    ),
+    "dreamerpro": Published(
+        dreamerpro, tuple(DREAMER_SIZES), "12m", "dreamerv3 without a decoder, by prototypes (2110.14565)"
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, cast
@@ -73,6 +74,13 @@ class WorldModel(nn.Module):
             )
             for objective in config.objectives
         )
+        rates = [cast(Objective, one).target_rate for one in self.objectives if one.target == "momentum"]
+        if len(set(rates)) > 1:
+            raise ValueError(
+                f"The objectives ask for target encoders of different rates, {rates}: give them one target_rate."
+            )
+        self.target_rate = rates[0] if rates else None
+        self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False) if rates else None
 
     @property
     def feature_dim(self) -> int:
@@ -87,9 +95,10 @@ class WorldModel(nn.Module):
         """
         stored = {name: steps.extras[name][:, 0] for name in self.dynamics.stored() if name in steps.extras}
         if not stored:
-            return Scene(self.encoder, self.dynamics, steps)
+            return Scene(self.encoder, self.dynamics, steps, target_encoder=self.target_encoder)
         rest = steps._replace(extras={}).select((slice(None), slice(1, None)))
-        return Scene(self.encoder, self.dynamics, rest, self.dynamics.restore(stored), steps.action[:, 0])
+        before, previous = self.dynamics.restore(stored), steps.action[:, 0]
+        return Scene(self.encoder, self.dynamics, rest, before, previous, self.target_encoder)
 
     def forward(self, scene: Scene) -> Outcome:
         """Every loss of the model: the dynamics' own, the objectives', the heads'. Pending writes are keyed by objective."""
@@ -127,6 +136,9 @@ class WorldModel(nn.Module):
             prefix = f"objectives.{index}."
             own = {name.removeprefix(prefix): value for name, value in pending.items() if name.startswith(prefix)}
             cast(Objective, objective).after_update(own, progress)
+        if self.target_encoder is not None and self.target_rate is not None:
+            targets: list[Tensor] = list(self.target_encoder.parameters())
+            torch._foreach_lerp_(targets, list[Tensor](self.encoder.parameters()), self.target_rate)
 
     def believe(self, state: State, action: Tensor, observation: dict[str, Tensor], is_first: Tensor) -> State:
         """One step with evidence: last state [B, ...] and action [B, A], observation [B, ...] → state [B, ...]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -27,12 +28,17 @@ class Scene:
         steps: Steps,
         before: State | None = None,
         previous_action: Tensor | None = None,
+        target_encoder: Encoder | None = None,
     ) -> None:
-        """``before`` and ``previous_action`` [B, A]: state and action of the step before the first one, if known."""
-        self._encoder, self._dynamics = encoder, dynamics
+        """``before`` and ``previous_action`` [B, A]: state and action of the step before the first one, if known.
+
+        ``target_encoder`` is the moving average of the encoder, where an objective asks for one.
+        """
+        self._encoder, self._dynamics, self._target_encoder = encoder, dynamics, target_encoder
         self._before, self._previous_action = before, previous_action
         self.steps = steps
         self._embedding: Tensor | None = None
+        self._target_embedding: Tensor | None = None
         self._filtered: Filtered | None = None
         self._imagined: State | None = None
 
@@ -53,6 +59,28 @@ class Scene:
         if self._embedding is None:
             self._embedding = self._encoder(self.steps.observation)
         return self._embedding
+
+    @property
+    def target_embedding(self) -> Tensor:
+        """[B, T, E] by the target encoder, without gradient."""
+        assert self._target_encoder is not None, "no objective of this model has a momentum target"
+        if self._target_embedding is None:
+            with torch.no_grad():
+                self._target_embedding = self._target_encoder(self.steps.observation)
+        return self._target_embedding
+
+    def seen_as(self, views: Sequence[dict[str, Tensor]]) -> Scene:
+        """The same steps with other observations, one view below the other: [V · B, T]."""
+        count = len(views)
+
+        def repeat(tensor: Tensor) -> Tensor:
+            return torch.cat([tensor] * count)
+
+        observation = {name: torch.cat([view[name] for view in views]) for name in self.steps.observation}
+        steps = self.steps._replace(observation={}).map(repeat)._replace(observation=observation)
+        before = None if self._before is None else map_state(repeat, self._before)
+        action = None if self._previous_action is None else repeat(self._previous_action)
+        return Scene(self._encoder, self._dynamics, steps, before, action, self._target_encoder)
 
     @property
     def filtered(self) -> Filtered:

@@ -147,7 +147,10 @@ def test_dreamers_numbers_are_the_papers():
     assert config_from_dict(agents.Recipe, config_to_dict(recipe)) == recipe
 
 
-@pytest.mark.parametrize(("name", "objective"), [("r2dreamer", "BarlowConfig"), ("dreamer-infonce", "InfoNCEConfig")])
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [("r2dreamer", "BarlowConfig"), ("dreamer-infonce", "InfoNCEConfig"), ("dreamerpro", "PrototypesConfig")],
+)
 def test_a_decoder_free_recipe_is_dreamers_with_another_objective(name, objective):
     one, other = agents.recipe(name, "1m"), agents.recipe("dreamerv3", "1m")
     (own,) = one.agent.model.objectives

@@ -219,7 +219,7 @@ def test_a_finished_run_goes_on_to_more_steps(tmp_path):
     assert steps == sorted(steps)
 
 
-@pytest.mark.parametrize("recipe", ["dreamerv3", "r2dreamer", "dreamer-infonce"])
+@pytest.mark.parametrize("recipe", ["dreamerv3", "r2dreamer", "dreamer-infonce", "dreamerpro"])
 def test_every_recipe_trains_is_evaluated_and_goes_on(tmp_path, recipe):
     logdir = tmp_path / recipe
     options = ["--task", "CartPole-v1", *TINY_DREAMER, "--logdir", logdir]

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from worldmodel.data import Steps
 from worldmodel.registry import Registry
 from worldmodel.scene import Scene
 
@@ -36,8 +37,14 @@ class Objective(nn.Module):
     ``feature_dim`` F and ``deterministic_dim`` (how many of the last features are deterministic) that its constructor names.
     """
 
-    target: Literal["none", "stop-gradient"] = "none"
-    """Which encoder gives its targets: none, or the online one without gradient."""
+    target: Literal["none", "stop-gradient", "momentum"] = "none"
+    """Which encoder gives its targets: none, the online one without gradient, or a moving average of it."""
+    target_rate: float = 1.0
+    """With a momentum target: how far that moves towards the online encoder at each update."""
+
+    def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
+        """Augmented or masked observations [B, T, ...] that it looks at instead; () if none."""
+        return ()
 
     def forward(self, scene: Scene) -> Outcome:
         """Losses, metrics and pending writes of one batch."""

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from small import shaken, stream
+
+from worldmodel import WorldModel, WorldModelConfig
+from worldmodel.data import Spec
+from worldmodel.dynamics import RSSMConfig
+from worldmodel.encoders import ConvolutionalEncoderConfig
+from worldmodel.heads import RewardHeadConfig
+from worldmodel.objectives import PrototypesConfig
+
+SPEC = Spec.from_spaces(spaces.Dict({"camera": spaces.Box(0, 255, (8, 8, 1), np.uint8)}), spaces.Box(-1, 1, (2,)))
+
+
+def world(**options) -> WorldModel:
+    torch.manual_seed(0)
+    config = WorldModelConfig(
+        encoder=ConvolutionalEncoderConfig(depth=1),
+        dynamics=RSSMConfig(deterministic=16, hidden=8, groups=4, classes=3, blocks=2),
+        objectives=(PrototypesConfig(**{"prototypes": 6, "dim": 4, "shift": 1} | options),),
+        reward=RewardHeadConfig(units=8),
+        continuation=None,
+        learn_on="filtered",
+    )
+    return shaken(WorldModel(config, SPEC))
+
+
+def steps():
+    one = stream(SPEC)
+    camera = torch.randint(0, 256, (6, 5, 8, 8, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    return one._replace(observation={"camera": camera})
+
+
+def unit(x: torch.Tensor) -> torch.Tensor:
+    return x / x.norm()
+
+
+def test_losses_are_swapped_assignments_own_assignments_and_norms():
+    one, batch = world(), steps()
+    objective, scene = one.objectives[0], one.scene(batch)
+    torch.manual_seed(3)
+    losses = objective(scene).losses
+    torch.manual_seed(3)
+    views = objective.views(batch)
+    looks = scene.seen_as(views)
+    features = looks.features("filtered")  # drawn after the views, as in the forward
+    prototypes = [unit(p) for p in objective.prototypes]
+    assert looks.steps.reward.shape == (12, 5)
+
+    def scores(projector, x):
+        return torch.stack([unit(projector(x)) @ p for p in prototypes])
+
+    rows = [(b, t) for b in range(12) for t in range(1, 5)]
+    targets = {row: scores(objective.target_projector, looks.target_embedding[row]) for row in rows}
+    assigned = {}
+    for view in (range(6), range(6, 12)):
+        mine = [row for row in rows if row[0] in view]
+        q = torch.stack([targets[row] / 0.05 for row in mine]).exp().double()
+        for _ in range(3):
+            q = q / q.sum(0, keepdim=True) / 6
+            q = q / q.sum(1, keepdim=True) / len(mine)
+        assigned |= dict(zip(mine, (q * len(mine)).float(), strict=True))
+    swav, temporal, norm = [], [], []
+    for b, t in rows:
+        embedding, feature = looks.embedding[b, t], features[b, t]
+        other = assigned[(b + 6) % 12, t]
+        swav.append(-(other * (scores(objective.embedding_projector, embedding) / 0.1).log_softmax(0)).sum())
+        temporal.append(-(assigned[b, t] * (scores(objective.feature_projector, feature) / 0.1).log_softmax(0)).sum())
+        norm.append((objective.embedding_projector(embedding).norm() - 1) ** 2)
+        norm.append((objective.feature_projector(feature).norm() - 1) ** 2)
+    expected = {"swav": torch.stack(swav).mean(), "temporal": torch.stack(temporal).mean()}
+    expected["norm"] = 2 * torch.stack(norm).mean()
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_assignments_are_whole_for_each_step_and_even_over_prototypes():
+    objective = world(sinkhorn_iterations=50).objectives[0]
+    assigned = objective.assign(torch.rand(6, 4, 6))
+    torch.testing.assert_close(assigned.sum(-1), torch.ones(6, 4))
+    torch.testing.assert_close(assigned.sum((0, 1)), torch.full((6,), 4.0), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(("updates", "learn"), [(0, False), (9, False), (10, True)])
+def test_prototypes_stay_as_drawn_at_first(updates, learn):
+    one = world(frozen_updates=10)
+    objective = one.objectives[0]
+    objective.updates.fill_(updates)
+    sum(objective(one.scene(steps())).losses.values()).backward()
+    assert objective.prototypes.grad.any().item() == learn
+    assert objective.embedding_projector.weight.grad.any()
+
+
+def test_targets_follow_the_online_encoder_and_give_no_gradient():
+    one = world(target_rate=0.25)
+    objective = one.objectives[0]
+    assert not any(
+        p.requires_grad for p in (*one.target_encoder.parameters(), *objective.target_projector.parameters())
+    )
+    before = one.target_encoder.layers[0].weight.clone()
+    with torch.no_grad():
+        one.after_update({}, 0.5)
+    expected = 0.75 * before + 0.25 * one.encoder.layers[0].weight
+    torch.testing.assert_close(one.target_encoder.layers[0].weight, expected)
+    torch.testing.assert_close(objective.prototypes.norm(dim=-1), torch.ones(6))
+    assert objective.updates == 1
+
+
+def test_models_without_a_momentum_target_have_no_second_encoder():
+    from small import model
+
+    assert model().target_encoder is None
+    assert not any(name.startswith("target_encoder") for name in model().state_dict())
