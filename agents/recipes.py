@@ -47,6 +47,8 @@ class Recipe:
     """Replayed steps per decision of an environment; B · T makes one update a decision."""
     random_decisions: int | None = None
     """Decisions taken at random first, without learning. None: max(1000, 5 episodes)."""
+    random_hold: float | None = None
+    """How long random actions are held: n decisions with probability ∝ n^(−random_hold), 2 say; None: drawn anew each time."""
     catch_up: bool = True
     """Whether the updates of the random decisions are made up for after them."""
     fresh_first: bool = False

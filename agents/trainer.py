@@ -10,6 +10,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import torch
+from torch import Tensor
 
 from agents.actor import Actor
 from agents.agent import Agent
@@ -20,6 +21,7 @@ from agents.execution import Execution, named_device
 from agents.learner import Learner, context_steps
 from agents.metrics import Averages, MetricsLog
 from agents.progress import Counters, Rates, next_multiple
+from agents.random_actions import RandomActions
 from agents.recipes import Recipe
 from agents.restoring import running_episodes, stand_again, standing
 from agents.stopping import Stopped, StopSignals
@@ -95,7 +97,7 @@ class Trainer:
         self.replay = self._replay()
         self.actor = Actor(agent, execution, tasks.num_envs, explore=True)
         self.checkpoints = Checkpoints(logdir)
-        self.generator = torch.Generator().manual_seed(seed)  # of the random decisions
+        self.random_actions = RandomActions(agent.spec.action, tasks.num_envs, seed, recipe.random_hold)
         self.counters = Counters(next_evaluation=config.eval_every, next_log=config.log_every)
         self.averages = Averages()
         self._running = np.zeros(tasks.num_envs)  # return of each running episode
@@ -188,7 +190,7 @@ class Trainer:
         """One decision of every environment."""
         current, count = self._arrival.current, self.tasks.num_envs
         if self.counters.decisions < self.random_decisions:
-            action = self.agent.spec.action.random(count, self.generator)
+            action = self.random_actions.act(current.is_first)
             self.actor.watch(current, action)
         else:
             action = self.actor.act(current)
@@ -305,7 +307,8 @@ class Trainer:
         self.learner.check()
         self.counters.seconds = time.monotonic() - self._started
         tensors = {f"acting/{name}": value for name, value in self.actor.state_dict().items()}
-        tensors |= {"random/torch": torch.get_rng_state(), "random/decisions": self.generator.get_state()}
+        tensors |= {f"random_actions/{name}": value for name, value in self.random_actions.state_dict().items()}
+        tensors["random/torch"] = torch.get_rng_state()
         if self.execution.device.type == "cuda":
             tensors["random/cuda"] = torch.cuda.get_rng_state(self.execution.device)
         tensors |= standing(self._arrival) | {"running_returns": torch.from_numpy(self._running)}
@@ -332,17 +335,20 @@ class Trainer:
                 f"The run in {self.logdir} has done {self.env_steps:,} steps: give --steps of at least as many."
             )
         self.learner.load_state_dict(contents.optimiser)
-        self.actor.load_state_dict(
-            {k.removeprefix("acting/"): v for k, v in tensors.items() if k.startswith("acting/")}
-        )
+        self.actor.load_state_dict(_under("acting/", tensors))
         self._running, self._returns = tensors["running_returns"].numpy(), values["returns"]
         self.averages.load_state_dict(values.get("averages", {"count": 0, "sums": {}}), self.execution.device)
         self._arrival, cut = stand_again(self.tasks, self.stream, tensors, values["episodes"])
         self._running[cut] = 0.0
         torch.set_rng_state(tensors["random/torch"])
-        self.generator.set_state(tensors["random/decisions"])
+        self.random_actions.load_state_dict(_under("random_actions/", tensors))
         if "random/cuda" in tensors and self.execution.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random/cuda"], self.execution.device)
         self._saved_at = (self.env_steps, self.learner.updates)
         log.info("Goes on from step %s.", f"{self.env_steps:,}")
         return True
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin with the prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

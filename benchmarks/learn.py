@@ -75,7 +75,8 @@ RUNS = (
     Run("dmc/cartpole-swingup", 50_000, 0),
     Run("CartPole-v1", 50_000, 0, solved=499.0),
     Run("dmc/reacher-easy", 50_000, 0),
-    Run("Acrobot-v1", 50_000, 0, solved=-90.0),
+    # Single random actions never reach its goal: 0 of 60 episodes, against 18 of 60 with held ones.
+    Run("Acrobot-v1", 50_000, 0, solved=-90.0, options=("--random-hold", "2")),
     Run("Pendulum-v1", 2_400, 1),
     Run("Pendulum-v1", 2_400, 2),
     Run("dmc/cartpole-balance", 50_000, 0),

@@ -45,7 +45,7 @@ def everything(trainer) -> dict:
         **{f"replay/{k}": v for k, v in replay.state_dict().items()},
         **{f"current/{k}": v for k, v in trainer._arrival.current.observation.items()},
         "random/torch": torch.get_rng_state(),
-        "random/decisions": trainer.generator.get_state(),
+        **{f"random/{k}": v for k, v in trainer.random_actions.state_dict().items()},
         "returns": torch.from_numpy(np.asarray(trainer._running)),
     }
     return {name: value.tolist() for name, value in tensors.items()} | {"counters": counters, "ended": trainer._returns}
@@ -73,7 +73,8 @@ def test_a_run_stopped_twice_equals_the_uninterrupted_one_bit_for_bit(tmp_path, 
         tasks = envs.make(task, num_envs=num_envs, **TASKS[task])
         device = "disk" if noise == 2 else "cpu"
         # Updates of the random decisions are caught up with, to be stopped within.
-        options = {"kind": kind, "recipe": {"catch_up": True}, "steps": 60, "replay_device": device}
+        recipe = {"catch_up": True, "random_hold": 2.0 if num_envs == 2 else None}
+        options = {"kind": kind, "recipe": recipe, "steps": 60, "replay_device": device}
         built = tiny_trainer(tasks, tmp_path / folder, **options)
         if noise == 0:
             torch.manual_seed(7)
