@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.data import Entry
-from worldmodel.dynamics import recurrence
+from worldmodel.dynamics import recurrence, sequence
 from worldmodel.dynamics.base import Dynamics, DynamicsConfig, Filtered, dynamics
 from worldmodel.nn.rms import RMSLinear, fill_by_fan_in, initialise_by_fan_in
 
@@ -93,7 +93,7 @@ class RSSM(Dynamics):
         actions = torch.cat([before.unsqueeze(1), action[:, :-1]], dim=1)
         goes_on = (~is_first).float().unsqueeze(-1)
         hidden, evidence = self._action(actions * goes_on), self.evidence(embed).float()
-        deterministic, stochastic, logits, *_ = recurrence.recur(
+        deterministic, stochastic, logits, *_ = sequence.recur(
             [self.recurrent[name] for name in recurrence.Weights._fields],
             state.deterministic.float(),
             state.stochastic.float(),
@@ -125,7 +125,7 @@ class RSSM(Dynamics):
     def step(self, state: RSSMState, action: Tensor) -> RSSMState:
         deterministic, _ = recurrence.advance(self._weights(), *state, self._action(action))
         probability = recurrence.probabilities(self._prior_logits(deterministic), self.config.uniform)
-        noise = recurrence.exponential_noise(1, list(probability.shape), probability.device)[0]
+        noise = sequence.exponential_noise(1, list(probability.shape), probability.device)[0]
         sample = recurrence.draw(probability, noise)
         # Straight through: the value is the draw's, the gradient the probabilities'.
         return RSSMState(deterministic, (sample + probability - probability.detach()).flatten(-2))
@@ -160,7 +160,7 @@ class RSSM(Dynamics):
 
     def _noise(self, batch_size: int, length: int) -> Tensor:
         shape = [batch_size, self.config.classes, self.config.groups]
-        return recurrence.exponential_noise(length, shape, self.evidence.weight.device)
+        return sequence.exponential_noise(length, shape, self.evidence.weight.device)
 
     def _divergence(self, posterior: Tensor, prior: Tensor) -> dict[str, Tensor]:
         """Logits [B, T, classes, groups] → the two weighted KL losses [B, T], nothing gained below ``free_nats``."""

@@ -3,14 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from worldmodel.dynamics.recurrence import (
-    Weights,
-    draw,
-    exponential_noise,
-    probabilities,
-    recur,
-    step_forward,
-)
+from worldmodel.dynamics.recurrence import Weights, draw, probabilities, step_forward
+from worldmodel.dynamics.sequence import exponential_noise, recur
 
 T, B, D, H, BLOCKS, GROUPS, CLASSES = 5, 3, 12, 6, 2, 3, 4
 Z, WIDTH, UNIFORM = GROUPS * CLASSES, D // BLOCKS, 0.01
