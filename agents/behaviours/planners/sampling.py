@@ -247,7 +247,12 @@ class ICEM(Planner):
         self.config = config
         self.kept = max(int(config.kept * config.elites), 1)
         self.samples = [
-            max(int(config.samples / config.decay**i), 2 * config.elites) - config.policy_candidates
+            # However many a policy proposes, as many as there are elites are drawn.
+            max(
+                int(config.samples / config.decay**i) - config.policy_candidates,
+                2 * config.elites - config.policy_candidates,
+                config.elites,
+            )
             for i in range(config.iterations)
         ]
         self.sequences = sequences_for(

@@ -151,6 +151,16 @@ def test_icem_draws_fewer_each_time_keeps_its_elites_and_takes_them_along():
     torch.testing.assert_close(found.memory[1][0], best[-1])
 
 
+def test_icem_still_draws_where_a_policy_proposes_more_than_its_last_iterations_hold():
+    torch.manual_seed(0)
+    config = ICEMConfig(horizon=3, samples=40, elites=5, decay=2.0, iterations=4, policy_candidates=24)
+    planner, counts = planners.make(config, action=TWO), []
+    candidates = torch.rand(1, 24, 3, 2)
+    planner.plan(lambda a: counts.append(a.shape[1]) or a.sum((2, 3)), planner.initial(1, CPU), candidates, False)
+    # Drawn 16, then 5 each; with the policy's 24, one carried elite, and the likeliest sequence in the last.
+    assert counts == [16 + 24 + 1, 5 + 24 + 1, 5 + 24 + 1, 5 + 24 + 1 + 1]
+
+
 def test_momentum_keeps_a_share_of_the_old_mean():
     torch.manual_seed(0)
     options = {"horizon": 1, "samples": 8, "elites": 8, "iterations": 1, "momentum": 0.25, "kept": 0.0}
