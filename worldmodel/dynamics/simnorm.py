@@ -7,13 +7,14 @@ without, a multilayer perceptron predicts the next from the last and the action.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from worldmodel.dynamics.base import Dynamics, DynamicsConfig, Filtered, dynamics
-from worldmodel.nn import NormedLinear, SimNorm, initialise, mlp
+from worldmodel.nn import NormedLinear, SimNorm, initialise
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ class SimNormDynamics(Dynamics):
         self.group_size = config.group_size
         simnorm = SimNorm(config.group_size)
         self.posterior = NormedLinear(embed_dim, config.latent_dim, simnorm)
-        self.transition = mlp(config.latent_dim + action_dim, config.units, config.layers, config.latent_dim, simnorm)
+        sizes = [config.latent_dim + action_dim] + [config.units] * config.layers
+        hidden = (NormedLinear(inputs, outputs) for inputs, outputs in pairwise(sizes))
+        self.transition = nn.Sequential(*hidden, NormedLinear(sizes[-1], config.latent_dim, simnorm))
         self.apply(initialise)
 
     def initial(self, batch_size: int) -> SimNormState:

@@ -1,7 +1,7 @@
 """The blocks that more than one part is built from."""
 
 from worldmodel.nn.ensemble import EnsembleMLP
-from worldmodel.nn.layers import LayerKind, NormedLinear, SimNorm, hidden_layers, initialise, mish, mlp, readout
+from worldmodel.nn.layers import LayerKind, NormedLinear, SimNorm, hidden_layers, initialise, mish, readout
 from worldmodel.nn.two_hot import TwoHot, symexp, symlog
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "hidden_layers",
     "initialise",
     "mish",
-    "mlp",
     "readout",
     "symexp",
     "symlog",

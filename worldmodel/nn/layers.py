@@ -84,16 +84,6 @@ class NormedLinear(nn.Module):
         return self.activation(self.norm(self.linear(x)))
 
 
-def mlp(
-    inputs: int, units: int, layers: int, outputs: int, activation: Callable[[Tensor], Tensor] | None = None
-) -> nn.Sequential:
-    """``layers`` hidden NormedLinear of ``units``, then a plain Linear, or a NormedLinear with ``activation``."""
-    sizes = [inputs] + [units] * layers
-    hidden: list[nn.Module] = [NormedLinear(a, b) for a, b in pairwise(sizes)]
-    last = NormedLinear(sizes[-1], outputs, activation) if activation else nn.Linear(sizes[-1], outputs)
-    return nn.Sequential(*hidden, last)
-
-
 def initialise(module: nn.Module) -> None:
     """TD-MPC2's weights, for ``module.apply``: Linear from a normal of std 0.02 truncated at ±2, biases zero."""
     if isinstance(module, nn.Linear):
