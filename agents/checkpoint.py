@@ -35,7 +35,7 @@ from worldmodel.snapshots import (
 log = logging.getLogger("worldmodel")
 
 KEPT = 2
-REPLAY = "replay"
+REPLAY, WATCHED = "replay", "watched.safetensors"
 
 
 @dataclass
@@ -47,6 +47,8 @@ class Contents:
     """Random states, acting state, the environments' running episodes."""
     values: dict[str, Any]
     """Counters and other JSON."""
+    watched: dict[str, Tensor] | None = None
+    """The rows of what is recorded for looking alone, if there is such a thing."""
 
 
 @dataclass
@@ -75,6 +77,8 @@ class Checkpoints:
             write_tensors(beside / "optimiser.safetensors", contents.optimiser)
             write_tensors(beside / "training.safetensors", contents.tensors)
             write_tensors(beside / "replay.safetensors", replay.state_dict())
+            if contents.watched is not None:
+                write_tensors(beside / WATCHED, contents.watched)
             write_json(beside / "training.json", contents.values | {"step": step, "chunks": self._chunks})
         self._drop_old(step)
         return folder
@@ -113,9 +117,9 @@ class Checkpoints:
             replay.load_rows(read_tensors(self.logdir / REPLAY / chunk["file"]))
         replay.load_state_dict(rings)
         self._chunks, self._counts = values["chunks"], replay.steps_added
-        return Contents(
-            read_tensors(folder / "optimiser.safetensors"), read_tensors(folder / "training.safetensors"), values
-        )
+        watched = read_tensors(folder / WATCHED) if (folder / WATCHED).is_file() else None
+        optimiser, training = (read_tensors(folder / f"{name}.safetensors") for name in ("optimiser", "training"))
+        return Contents(optimiser, training, values, watched)
 
     def _check_same(self, folder: Path, agent: Agent, stored_envs: int, num_envs: int) -> None:
         model = read_json(folder / MODEL)
@@ -163,7 +167,7 @@ class Checkpoints:
         folders = self._folders()
         for folder in folders[:-KEPT]:
             shutil.rmtree(folder)
-        needed = {c["file"] for folder in folders[-KEPT:] for c in _chunks_of(folder)}
+        needed = {c["file"] for folder in folders[-KEPT:] for c in read_chunks(folder)}
         for path in (self.logdir / REPLAY).glob("*.safetensors"):
             if path.name not in needed:
                 path.unlink()
@@ -190,7 +194,8 @@ def load_agent(logdir: Path, tasks: gymnasium.vector.VectorEnv) -> Agent:
     return agent.eval()
 
 
-def _chunks_of(folder: Path) -> list[dict[str, Any]]:
+def read_chunks(folder: Path) -> list[dict[str, Any]]:
+    """The files of replayed steps that a checkpoint needs, oldest first; none where it cannot be read."""
     try:
         return read_json(folder / "training.json")["chunks"]
     except (OSError, ValueError):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
@@ -23,8 +22,6 @@ class Evaluation:
     """Undiscounted return of each episode."""
     lengths: list[int]
     """Decisions of each episode."""
-    frames: list[np.ndarray] = field(default_factory=list)
-    """Pictures [H, W, 3] of the first environment, where they were asked for."""
 
     @property
     def mean(self) -> float:
@@ -43,7 +40,7 @@ def evaluate(
     *,
     episodes: int = 10,
     seed: int = 0,
-    film: bool = False,
+    on_decision: Callable[[], None] | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Run ``episodes`` whole episodes, as many to each environment, so that short ones are not counted more often.
@@ -52,7 +49,7 @@ def evaluate(
 
     Args:
         tasks: environments that nobody else uses; their number divides ``episodes``.
-        film: collect the pictures that the first environment renders.
+        on_decision: called before each decision of the first environment's own episodes (to film it).
         on_step: called after each step of the environments (to keep a display alive, or to raise and so to stop).
     """
     count = tasks.num_envs
@@ -66,9 +63,8 @@ def evaluate(
         returns, lengths = np.zeros(count), np.zeros(count, dtype=int)
         left = np.full(count, episodes // count)
         while left.any():
-            if film and left[0]:
-                frames: Any = tasks.render()
-                result.frames.append(np.asarray(frames[0]))
+            if on_decision is not None and left[0]:
+                on_decision()
             arrival = stream.step(actor.act(arrival.current))
             on_step()
             reward, last = (tensor.numpy() for tensor in arrival.outcome())

@@ -17,6 +17,8 @@ class Counters:
     """Updates that the train ratio asks for and that are not done yet."""
     next_evaluation: int = 0
     """Environment step of the next evaluation."""
+    next_film: int = 0
+    """Environment step from which on an evaluation is filmed."""
     next_log: int = 0
     """Environment step of the next row of metrics."""
     seconds: float = 0.0

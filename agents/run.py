@@ -75,7 +75,9 @@ def train(
     remake = getattr(tasks, "remake", None)
     if evaluation_tasks is not None or remake is None:
         return train_run(agent, tasks, config, Path(logdir), evaluation_tasks=evaluation_tasks, written=written)
-    evaluation_tasks = remake(num_envs=evaluation_envs(config.trainer), workers=0)
+    evaluation_tasks = remake(
+        num_envs=evaluation_envs(config.trainer), workers=0, render_mode=render_mode(tasks, config.trainer)
+    )
     try:
         return train_run(agent, tasks, config, Path(logdir), evaluation_tasks=evaluation_tasks, written=written)
     finally:
@@ -85,6 +87,11 @@ def train(
 def evaluation_envs(config: TrainerConfig) -> int:
     """The largest number of environments that shares both kinds of evaluation evenly."""
     return math.gcd(config.eval_episodes, config.final_episodes)
+
+
+def render_mode(tasks: gymnasium.vector.VectorEnv, config: TrainerConfig) -> str | None:
+    """Of evaluation environments: as a film needs it, where films are wanted and the tasks can be drawn."""
+    return "rgb_array" if config.films and getattr(tasks, "renders", bool)() else None
 
 
 def train_run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import gymnasium
@@ -16,8 +16,10 @@ from agents.actor import Actor
 from agents.agent import Agent
 from agents.checkpoint import Checkpoints, Contents
 from agents.display import Display
-from agents.evaluation import Evaluation, check_episodes, evaluate
+from agents.evaluation import Evaluation
+from agents.evaluations import Evaluations
 from agents.execution import Execution, named_device
+from agents.filming import Filming
 from agents.learner import Learner, context_steps
 from agents.metrics import Averages, MetricsLog
 from agents.progress import Counters, Rates, next_multiple
@@ -25,44 +27,11 @@ from agents.random_actions import RandomActions
 from agents.recipes import Recipe
 from agents.restoring import running_episodes, stand_again, standing
 from agents.stopping import Stopped, StopSignals
+from agents.trainer_config import TrainerConfig
+from agents.watching import Watch
 from worldmodel.data import Replay, StepStream
 
 log = logging.getLogger("worldmodel")
-
-
-@dataclass(frozen=True)
-class TrainerConfig:
-    """How long a run takes, and how it is watched. Steps are environment steps, action repeat included."""
-
-    steps: int = 100_000
-    """How long to train, from the run's beginning."""
-    eval_every: int = 10_000
-    """Environment steps between evaluations; 0 evaluates at the end alone."""
-    eval_episodes: int = 5
-    """Episodes of an evaluation during training."""
-    final_episodes: int = 10
-    """Episodes of the evaluation at the end."""
-    log_every: int = 500
-    """Environment steps between rows of metrics."""
-    checkpoint_minutes: float = 5.0
-    """Minutes between checkpoints; one is written at every stop besides."""
-    replay_device: str = "cpu"
-    """cpu, cuda, or disk: memory-mapped files in the run's folder."""
-    stop_above: float | None = None
-    """End the run once an evaluation's mean return is above this."""
-
-    def __post_init__(self) -> None:
-        least = {
-            "steps": 1,
-            "eval_every": 0,
-            "eval_episodes": 1,
-            "final_episodes": 1,
-            "log_every": 1,
-            "checkpoint_minutes": 0,
-        }
-        for name, minimum in least.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(f"{name} is at least {minimum}: got {getattr(self, name)}.")
 
 
 class Trainer:
@@ -88,7 +57,7 @@ class Trainer:
         seed: int = 0,
     ) -> None:
         self.agent, self.recipe, self.config, self.execution, self.seed = agent, recipe, config, execution, seed
-        self.tasks, self.evaluation_tasks, self.logdir = tasks, evaluation_tasks, logdir
+        self.tasks, self.logdir = tasks, logdir
         self.repeat: int = getattr(tasks, "action_repeat", 1)
         self.random_decisions = self._random_decisions()
         total_updates = int(config.steps / self.repeat * recipe.updates_per_decision)
@@ -103,9 +72,10 @@ class Trainer:
         self._running = np.zeros(tasks.num_envs)  # return of each running episode
         self._returns: list[float] = []  # of the episodes ended since the last row of metrics
         self._stop = StopSignals()
-        if evaluation_tasks is not None:
-            for episodes in (config.eval_episodes, config.final_episodes):
-                check_episodes(episodes, evaluation_tasks.num_envs)
+        self.watch = Watch(tasks, agent.spec) if config.watch else None
+        title = f"{getattr(tasks, 'task', None) or 'task'}, {recipe.name} {recipe.size}"
+        filming = Filming(agent.model, self.replay, self.watch, logdir, title) if config.films else None
+        self.evaluations = Evaluations(agent, evaluation_tasks, execution, config, filming, seed)
         torch.manual_seed(seed)
         self._resumed = self._resume()
         self._rates = Rates(lambda: (self.env_steps, self.learner.updates))
@@ -167,7 +137,9 @@ class Trainer:
                     self._save()
                 if self._stop.asked:
                     raise Stopped
-                return self._final(metrics, display)
+                result = self._evaluate(metrics, display, final=True)
+                self.counters.seconds = time.monotonic() - self._started
+                return result
         finally:
             metrics.close()
 
@@ -178,7 +150,7 @@ class Trainer:
             self._learn(display)
             if not self._stop.asked and self.env_steps >= self.counters.next_log:
                 self._write(metrics)
-            if not self._stop.asked and self._evaluation_due():
+            if not self._stop.asked and self._has_learned and self.evaluations.due(self.env_steps, self.counters):
                 self._evaluate(metrics, display)
             if self._stop.asked or self.env_steps >= self.config.steps or self.counters.solved:
                 return
@@ -195,6 +167,8 @@ class Trainer:
         else:
             action = self.actor.act(current)
         self.replay.add(current._replace(action=action, extras=self.actor.stored()), range(count))
+        if self.watch is not None:
+            self.watch.add(current, action)
         self._arrival = arrival = self.stream.step(action)
         if len(arrival.ended_index):
             self.replay.add(arrival.ended, arrival.ended_index)
@@ -252,49 +226,27 @@ class Trainer:
         self._rates.restart()
         self.counters.next_log = next_multiple(self.env_steps, self.config.log_every)
 
-    def _evaluation_due(self) -> bool:
-        due = (
-            self.config.eval_every
-            and self.env_steps >= self.counters.next_evaluation
-            and self.env_steps < self.config.steps
-        )
-        return bool(due) and self.evaluation_tasks is not None and self.counters.decisions >= self.random_decisions
+    @property
+    def _has_learned(self) -> bool:
+        return self.counters.decisions >= self.random_decisions
 
-    def _evaluate(self, metrics: MetricsLog, display: Display) -> None:
-        try:
-            result = self._evaluation(self.config.eval_episodes, display)
-        except Stopped:
-            return
-        self.counters.last_evaluation = result.mean
-        self.counters.next_evaluation = next_multiple(self.env_steps, self.config.eval_every)
-        metrics.write(self.env_steps, {"eval/return": result.mean, "eval/length": float(np.mean(result.lengths))})
-        display.say(f"{self.env_steps:>9,} steps: evaluation {result.mean:.1f} ± {result.standard_error:.1f}")
-        self.counters.solved = self.config.stop_above is not None and result.mean > self.config.stop_above
-        self._rates.restart()
-
-    def _evaluation(self, episodes: int, display: Display) -> Evaluation:
-        assert self.evaluation_tasks is not None
+    def _evaluate(self, metrics: MetricsLog, display: Display, *, final: bool = False) -> Evaluation | None:
+        episodes = self.config.final_episodes if final else self.config.eval_episodes
 
         def on_step() -> None:
             if self._stop.asked:
                 raise Stopped
             self._show(display, evaluating=f"{episodes} episodes")
 
-        return evaluate(
-            self.agent,
-            self.evaluation_tasks,
-            self.execution,
-            episodes=episodes,
-            seed=self.seed + 10_000,
-            on_step=on_step,
-        )
-
-    def _final(self, metrics: MetricsLog, display: Display) -> Evaluation | None:
-        if self.evaluation_tasks is None:
+        try:
+            result = self.evaluations.run(self.env_steps, self.counters, metrics, on_step, final=final)
+        except Stopped:
+            if final:
+                raise
             return None
-        result = self._evaluation(self.config.final_episodes, display)
-        metrics.write(self.env_steps, {"eval/return": result.mean, "eval/length": float(np.mean(result.lengths))})
-        self.counters.seconds = time.monotonic() - self._started
+        if result is not None and not final:
+            display.say(f"{self.env_steps:>9,} steps: evaluation {result.mean:.1f} ± {result.standard_error:.1f}")
+        self._rates.restart()
         return result
 
     # Stopping and going on
@@ -315,8 +267,12 @@ class Trainer:
         episodes, actions = running_episodes(self.tasks)
         values = {"counters": asdict(self.counters), "episodes": episodes, "returns": self._returns}
         values["averages"] = self.averages.state_dict()
+        watched = self.watch.rows() if self.watch is not None else None
         self.checkpoints.save(
-            self.env_steps, self.agent, self.replay, Contents(self.learner.state_dict(), tensors | actions, values)
+            self.env_steps,
+            self.agent,
+            self.replay,
+            Contents(self.learner.state_dict(), tensors | actions, values, watched),
         )
         self._saved, self._saved_at = time.monotonic(), (self.env_steps, self.learner.updates)
 
@@ -329,6 +285,8 @@ class Trainer:
             return False
         tensors, values = contents.tensors, contents.values
         self.counters = Counters(**values["counters"])
+        if self.watch is not None and contents.watched is not None:
+            self.watch.load(contents.watched)
         self.counters.solved &= self.config.stop_above is not None
         if self.config.steps < self.env_steps:
             raise ValueError(

@@ -157,6 +157,7 @@ def make(
         episode_length=None if limit is None or limit < 1 else math.ceil(limit / action_repeat),
         seed=seed,
         terminates=spec.namespace != "dmc" or spec.kwargs["domain"] in dmc.TERMINATING,
+        renders=partial(_draws_here, spec),
         arguments=arguments,
         remake=partial(make, **arguments),
     )
@@ -188,6 +189,14 @@ def _renders(spec: EnvSpec) -> bool:
     creator = load_env_creator(entry) if isinstance(entry, str) else entry
     modes = getattr(creator, "metadata", {}).get("render_modes")
     return modes is None or "rgb_array" in modes
+
+
+def _draws_here(spec: EnvSpec) -> bool:
+    """Whether the task gives frames on this machine: MuJoCo's tasks need OpenGL."""
+    if not _renders(spec) or (spec.namespace != "dmc" and "mujoco" not in str(spec.entry_point)):
+        return _renders(spec)
+    opengl.choose_backend()
+    return opengl.rendering_works()
 
 
 def _check_integer(name: str, value: Any, minimum: int) -> None:

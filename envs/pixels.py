@@ -35,8 +35,13 @@ class Pixels(gymnasium.Wrapper):
         return self._observe(), float(reward), terminated, truncated, info
 
     def _observe(self) -> dict[str, np.ndarray]:
-        draw = getattr(self.env.unwrapped, "frame", None)  # a task that draws in any size
-        frame = np.asarray(draw(self._size, self._size) if draw else self.env.render(), np.uint8)
-        if frame.shape[:2] != (self._size, self._size):
-            frame = np.asarray(Image.fromarray(frame).resize((self._size, self._size), Image.Resampling.BOX))
-        return {"image": frame}
+        return {"image": picture(self.env, self._size)}
+
+
+def picture(env: gymnasium.Env, side: int) -> np.ndarray:
+    """What an environment with render_mode="rgb_array" draws now: uint8 [side, side, 3]."""
+    draw = getattr(env.unwrapped, "frame", None)  # a task that draws in any size
+    frame = np.asarray(draw(side, side) if draw else env.render(), np.uint8)
+    if frame.shape[:2] != (side, side):
+        frame = np.asarray(Image.fromarray(frame).resize((side, side), Image.Resampling.BOX))
+    return frame

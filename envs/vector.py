@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import concatenate
 
 from envs.episodes import ReplayableEpisodes, Snapshot
+from envs.pixels import picture
 
 EnvironmentFunction = Callable[[], ReplayableEpisodes]
 
@@ -26,6 +27,7 @@ class TaskDescription:
         episode_length: the time limit in decisions, or None without one.
         seed: base seed of the episodes.
         terminates: whether episodes may end otherwise than by their time limit.
+        renders: says whether it can be drawn on this machine, with render_mode="rgb_array".
         arguments: what it was made with, by name.
         remake: `envs.make` with the same arguments, to be changed by name.
     """
@@ -35,6 +37,7 @@ class TaskDescription:
     episode_length: int | None
     seed: int
     terminates: bool
+    renders: Callable[[], bool]
     arguments: dict[str, Any]
     remake: Callable[..., TaskVectorEnv]
 
@@ -50,6 +53,7 @@ class TaskVectorEnv(VectorEnv):
     episode_length: int | None
     seed: int
     terminates: bool
+    renders: Callable[[], bool]
     arguments: dict[str, Any]
     remake: Callable[..., TaskVectorEnv]
 
@@ -73,6 +77,14 @@ class TaskVectorEnv(VectorEnv):
 
         Raises:
             ValueError: there is not one snapshot for each environment.
+        """
+        raise NotImplementedError
+
+    def frame(self, index: int, side: int) -> np.ndarray:
+        """What one environment, made with render_mode="rgb_array", looks like now: uint8 [side, side, 3].
+
+        Raises:
+            WorkerError: its worker failed; the next step starts it again where it must.
         """
         raise NotImplementedError
 
@@ -135,6 +147,9 @@ class InProcessVectorEnv(SyncVectorEnv, TaskVectorEnv):
         """
         self._check_actions(actions)
         return super().step(actions)
+
+    def frame(self, index: int, side: int) -> np.ndarray:
+        return picture(self.envs[index], side)
 
     def snapshot(self) -> list[Snapshot]:
         return [env.snapshot() for env in self._episodes]

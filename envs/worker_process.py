@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from envs.episodes import ReplayableEpisodes
+from envs.pixels import picture
 from envs.wrappers import NonFiniteError, UnsupportedSpaceError
 
 CLOSING_SECONDS = 2.0
@@ -204,11 +205,16 @@ def _render(environments: Sequence[ReplayableEpisodes], _: None) -> list[Any]:
     return [env.render() for env in environments]
 
 
+def _frame(environments: Sequence[ReplayableEpisodes], sides: Sequence[int | None]) -> list[Any]:
+    return [None if side is None else picture(env, side) for env, side in zip(environments, sides, strict=True)]
+
+
 _COMMANDS: dict[str, Callable[[Sequence[ReplayableEpisodes], Any], list[Any]]] = {
     "begin": _begin,
     "step": _step,
     "restore": _restore,
     "render": _render,
+    "frame": _frame,
 }
 
 

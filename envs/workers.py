@@ -182,6 +182,14 @@ class WorkerVectorEnv(TaskVectorEnv):
                 self._raise(worker, answer)
         return tuple(frame for answer in answers for frame in answer)
 
+    def frame(self, index: int, side: int) -> np.ndarray:
+        worker = next(worker for worker in self._workers if index in worker.indices)
+        sides = [side if other == index else None for other in range(self.num_envs)]
+        (answer,) = self._exchange([worker], "frame", sides, self._deadline)
+        if isinstance(answer, Failure):
+            self._raise(worker, answer)
+        return answer[index - worker.indices.start]
+
     def close_extras(self, **_: Any) -> None:
         """End the workers; one that does not end by itself within two seconds is killed."""
         self._finalizer()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import imageio
+import numpy as np
 import tyro
 from command import one_sentence_errors
 from train import TrainCommand
@@ -19,6 +19,7 @@ from tyro.conf import Positional, arg
 import agents
 from agents.checkpoint import load_agent
 from agents.run import read_config
+from worldmodel.visualize.files import FILMS, check_suffix, save_frames
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,20 @@ def main() -> None:
         command = tyro.cli(EvaluateCommand, description=__doc__)
         options = read_config(command.logdir, TrainCommand).task
         count = command.num_envs or (1 if command.video else command.episodes)
-        if command.video is not None and command.video.suffix not in (".mp4", ".gif"):
-            raise ValueError(
-                f"A video is written as .mp4 or .gif, not {command.video.suffix!r}: --video evaluation.mp4."
-            )
+        if command.video is not None:
+            check_suffix(command.video, FILMS)
         tasks = options.make(
             command.seed, num_envs=count, workers=0, render_mode="rgb_array" if command.video else None
         )
         agent = load_agent(command.logdir, tasks)
+        frames: list[np.ndarray] = []
+
+        def film() -> None:
+            frames.append(np.asarray(tasks.render()[0]))
+
         result = agents.evaluate(
             agent, tasks, agents.Execution(command.execution), episodes=command.episodes, seed=command.seed,
-            film=command.video is not None,
+            on_decision=film if command.video else None,
         )  # fmt: skip
         fps = max(round(tasks.metadata.get("render_fps", 30)), 1)
         tasks.close()
@@ -60,15 +64,8 @@ def main() -> None:
         )
         print(json.dumps({"returns": result.returns, "lengths": result.lengths}))
         if command.video is not None:
-            command.video.parent.mkdir(parents=True, exist_ok=True)
-            # Even sides are enough for H.264; imageio would stretch pictures to multiples of 16.
-            timing = (
-                {"fps": fps, "macro_block_size": 2}
-                if command.video.suffix == ".mp4"
-                else {"duration": 1000 / fps, "loop": 0}
-            )
-            imageio.mimwrite(command.video, result.frames, **timing)
-            print(f"Filmed {len(result.frames)} frames: {command.video}")
+            save_frames(frames, command.video, fps)
+            print(f"Filmed {len(frames)} frames: {command.video}")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from tyro.conf import AvoidSubcommands, arg
 
 import agents
 import envs
+from agents.filming import FILMS
 from agents.recipes import without_continuation
-from agents.run import RESULT, evaluation_envs, read_config, train_run
+from agents.run import RESULT, evaluation_envs, read_config, render_mode, train_run
 from agents.stopping import Stopped
 from worldmodel.loading import CHECKPOINTS
 
@@ -91,11 +92,13 @@ def main() -> None:
         logdir, run = command.logdir, command.run
         if command.resume is None and any((logdir / CHECKPOINTS).glob("*")):
             raise ValueError(f"{logdir} holds a run already: go on with --resume {logdir}, or give a new --logdir.")
-        tasks = command.task.make(run.seed)
+        tasks = command.task.make(run.seed, render_mode="rgb_array" if run.trainer.watch else None)
         recipe = run.recipe if tasks.terminates else without_continuation(run.recipe)
         run = dataclasses.replace(run, recipe=recipe)
         agent = agents.make(recipe, tasks)
-        evaluation_tasks = command.task.make(run.seed, num_envs=evaluation_envs(run.trainer), workers=0)
+        evaluation_tasks = command.task.make(
+            run.seed, num_envs=evaluation_envs(run.trainer), workers=0, render_mode=render_mode(tasks, run.trainer)
+        )
         written = dataclasses.replace(command, run=run, logdir=str(logdir), resume=None)
         try:
             result = train_run(agent, tasks, run, logdir, evaluation_tasks=evaluation_tasks, written=written)
@@ -111,6 +114,8 @@ def main() -> None:
             f"written to {logdir / RESULT}."
         )
         print(imagination_in_words(logdir))
+        if films := sorted((logdir / FILMS).glob("*-imagination.gif")):
+            print(f"What it imagines: {films[-1]}")
 
 
 if __name__ == "__main__":

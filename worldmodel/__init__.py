@@ -1,7 +1,17 @@
 """World models: self-supervised encoders and latent dynamics that learn a world from its rollouts."""
 
-from worldmodel import data, dynamics, encoders, objectives
+from worldmodel import data, dynamics, encoders, objectives, visualize
 from worldmodel.loading import load
-from worldmodel.model import Imagination, WorldModel, WorldModelConfig
+from worldmodel.model import Rollout, WorldModel, WorldModelConfig
 
-__all__ = ["Imagination", "WorldModel", "WorldModelConfig", "data", "dynamics", "encoders", "load", "objectives"]
+__all__ = [
+    "Rollout",
+    "WorldModel",
+    "WorldModelConfig",
+    "data",
+    "dynamics",
+    "encoders",
+    "load",
+    "objectives",
+    "visualize",
+]

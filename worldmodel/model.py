@@ -32,8 +32,8 @@ class WorldModelConfig:
     """ρ: the reward loss at step t of a sequence weighs ρᵗ."""
 
 
-class Imagination(NamedTuple):
-    """A rollout of the model. Reward and continuation at t belong to the arrival that action t leads to."""
+class Rollout(NamedTuple):
+    """A stretch of imagination. Reward and continuation at t belong to the arrival that action t leads to."""
 
     states: State
     """[B, H + 1, ...]; the first is where it started."""
@@ -144,6 +144,14 @@ class WorldModel(nn.Module):
         """One step with evidence: last state [B, ...] and action [B, A], observation [B, ...] → state [B, ...]."""
         return self.dynamics.update(state, action, self.encoder(observation), is_first)
 
+    def decode(self, features: Tensor) -> dict[str, Tensor]:
+        """Features [..., F] → observations [..., *shape] by name, by the decoders that objectives learned; {} without any."""
+        decoded: dict[str, Tensor] = {}
+        for objective in self.objectives:
+            if (decoder := cast(Objective, objective).decoder) is not None:
+                decoded |= decoder(features)
+        return decoded
+
     def outcomes(self, departure: Tensor, action: Tensor, arrival: Tensor) -> tuple[Tensor, Tensor]:
         """Features before [..., F], action [..., A], features after [..., F] → reward [...], continuation [...]."""
         at_arrivals = self.config.reward.reads == "arrival"
@@ -158,7 +166,7 @@ class WorldModel(nn.Module):
 
     def imagine(
         self, state: State, actions: Tensor | Callable[[Tensor], Tensor], horizon: int | None = None
-    ) -> Imagination:
+    ) -> Rollout:
         """Roll the model forward from ``state`` [B, ...].
 
         Args:
@@ -175,4 +183,4 @@ class WorldModel(nn.Module):
             states.append(state)
         stacked = map_state(lambda *tensors: torch.stack(tensors, dim=1), *states)
         features, taken = self.dynamics.features(stacked), torch.stack(chosen, dim=1)
-        return Imagination(stacked, features, taken, *self.outcomes(features[:, :-1], taken, features[:, 1:]))
+        return Rollout(stacked, features, taken, *self.outcomes(features[:, :-1], taken, features[:, 1:]))

@@ -77,7 +77,7 @@ def tiny_trainer(
     """A trainer of a tiny agent, from the last checkpoint if there is one."""
     agent = tiny_agent(tasks, seed, kind, **(recipe or {}))
     logdir.mkdir(parents=True, exist_ok=True)
-    config = TrainerConfig(**{"steps": 40, "eval_every": 0, "log_every": 10} | options)
+    config = TrainerConfig(**{"steps": 40, "eval_every": 0, "log_every": 10, "films": 0} | options)
     return Trainer(
         agent, agent.recipe, tasks, Execution(execution), config, logdir, evaluation_tasks=evaluation_tasks, seed=seed
     )

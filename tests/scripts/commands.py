@@ -17,13 +17,13 @@ TINY = shlex.split("""
     --model.reward.bins.bins 11 --behaviour.units 8 --behaviour.critic-bins.bins 11 --behaviour.planner.iterations 2
     --behaviour.planner.samples 16 --behaviour.planner.elites 4 --behaviour.planner.policy-candidates 2
     --batch-size 8 --train-ratio 32 --random-decisions 30 --compile no --precision float32 --device cpu
-    --time-limit 12 --eval-episodes 1 --final-episodes 2
+    --time-limit 12 --eval-episodes 1 --final-episodes 2 --films 0
 """)
 
 TINY_DREAMER = shlex.split("""
     --size 1m --model.dynamics.deterministic 16 --model.dynamics.hidden 8 --model.dynamics.groups 4
     --behaviour.units 8 --behaviour.horizon 3 --batch-size 4 --batch-length 8 --train-ratio 32 --random-decisions 30
-    --compile no --precision float32 --device cpu --time-limit 12 --eval-episodes 1 --final-episodes 2
+    --compile no --precision float32 --device cpu --time-limit 12 --eval-episodes 1 --final-episodes 2 --films 0
 """)
 
 

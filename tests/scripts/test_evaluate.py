@@ -47,7 +47,7 @@ def test_a_video_of_an_episode_plays_in_real_time(run, tmp_path, suffix):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--video", "film.avi"], "A video is written as .mp4 or .gif, not '.avi'"),
+        (["--video", "film.avi"], "'film.avi' cannot be written: give a name that ends in .gif or .mp4"),
         (["--episodes", "3", "--num-envs", "2"], "give a multiple of 2"),
     ],
 )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from worldmodel.data.spec import Entry, Spec
 from worldmodel.data.steps import Steps
-from worldmodel.data.storage import allocate, bytes_per_step, entries
+from worldmodel.data.storage import allocate, bytes_per_step, entries, unflatten
 from worldmodel.data.windows import STRIDE, Integers, Windows
 
 
@@ -119,7 +119,14 @@ class Replay:
             name: value.view(batch_size, length, *self._layout[name].shape)
             for name, value in self._gather(rows, target).items()
         }
-        return self._steps(gathered), torch.from_numpy(ring[:, None] * STRIDE + position)
+        return unflatten(gathered), torch.from_numpy(ring[:, None] * STRIDE + position)
+
+    def newest(self, count: int, ring: int = 0) -> Steps:
+        """The last steps [N] of one ring, ``count`` at most, oldest first, on the CPU and without extras."""
+        first = max(int(self._windows.added[ring]) - count, int(self._windows.oldest[ring]))
+        position = np.arange(first, self._windows.added[ring])
+        rows = torch.from_numpy(self._windows.rows(ring, position)).to(self.device)
+        return unflatten({name: self._store[name].index_select(0, rows).cpu() for name in self._lasting})
 
     def write_back(self, index: Tensor, values: Mapping[str, Tensor]) -> None:
         """Write extras, name → [B, T, ...], to the steps that `sample` identified by `index` [B, T].
@@ -264,17 +271,6 @@ class Replay:
                     f"The steps have {name!r} of shape {list(value.shape)}, expected is {[count, *self._layout[name].shape]}."
                 )
         return values
-
-    def _steps(self, values: Mapping[str, Tensor]) -> Steps:
-        return Steps(
-            {name: values[f"observation/{name}"] for name in self.spec.observation},
-            values["reward"],
-            values["is_first"],
-            values["is_last"],
-            values["is_terminal"],
-            values["action"],
-            {name.removeprefix("extras/"): values[name] for name in self._extras},
-        )
 
     def _gather(self, rows: Tensor, target: torch.device) -> dict[str, Tensor]:
         """The stored rows [K] of every array, on the target device."""

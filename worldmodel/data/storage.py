@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.data.spec import Entry, Spec
+from worldmodel.data.steps import Steps
 
 logger = logging.getLogger("worldmodel")
 
@@ -32,6 +33,16 @@ def entries(spec: Spec, extras: Mapping[str, Entry] | None = None) -> dict[str, 
         "action": Entry((spec.action.dim,), "float32"),
         **{f"extras/{name}": entry for name, entry in (extras or {}).items()},
     }
+
+
+def unflatten(values: Mapping[str, Tensor]) -> Steps:
+    """The steps whose tensors have these flat names; other names are passed over."""
+
+    def below(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+
+    single = {name: values[name] for name in ("reward", "is_first", "is_last", "is_terminal", "action")}
+    return Steps(observation=below("observation/"), **single, extras=below("extras/"))
 
 
 def bytes_per_step(layout: Mapping[str, Entry]) -> int:

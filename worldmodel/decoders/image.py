@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldmodel.data import Spec
@@ -26,6 +28,9 @@ class ImageDecoderConfig(DecoderConfig):
     """Width of the hidden layer between the stochastic features and the smallest map."""
     blocks: int = 8
     """Groups of deterministic units, each of which draws its own channels of the smallest map."""
+    error: Literal["squared", "cross-entropy"] = "squared"
+    """Squared, as published, or binary cross-entropy, which learns small things before a plain white ground, where the squared
+    error's gradient dies in the sigmoid."""
 
 
 @decoders.register("image", ImageDecoderConfig)
@@ -44,6 +49,7 @@ class ImageDecoder(Decoder):
         self.channels = {name: entry.shape[2] for name, entry in entries.items()}
         side = next(iter(entries.values())).shape[0]
         sizes = [*reversed(widths(config.depth, config.multipliers, stages(side) or 0)), sum(self.channels.values())]
+        self.cross_entropy = config.error == "cross-entropy"
         self.deterministic_dim, self.blocks, self.deepest = deterministic_dim, config.blocks, sizes[0]
         map_size = SMALLEST * SMALLEST * sizes[0]
         if deterministic_dim and (deterministic_dim % config.blocks or sizes[0] % config.blocks):
@@ -68,15 +74,20 @@ class ImageDecoder(Decoder):
             part.apply(initialise_by_fan_in)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        images = self._images(features) * 255
+        images = torch.sigmoid(self._logits(features)) * 255
         return dict(zip(self.channels, images.split(list(self.channels.values()), dim=-1), strict=True))
 
     def loss(self, features: Tensor, observation: dict[str, Tensor]) -> Tensor:
         target = torch.cat([observation[name] for name in self.channels], dim=-1).float() / 255
-        return (self._images(features) - target).square().sum((-3, -2, -1))
+        logits = self._logits(features)
+        if self.cross_entropy:
+            error = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        else:
+            error = (torch.sigmoid(logits) - target).square()
+        return error.sum((-3, -2, -1))
 
-    def _images(self, features: Tensor) -> Tensor:
-        """[..., F] → [..., H, W, C] between 0 and 1, in float32."""
+    def _logits(self, features: Tensor) -> Tensor:
+        """[..., F] → the images before their sigmoid, [..., H, W, C] in float32."""
         batch, rows = features.shape[:-1], features.flatten(0, -2)
         rest, deterministic = rows.split([rows.shape[-1] - self.deterministic_dim, self.deterministic_dim], dim=-1)
         maps = self.from_rest(rest).unflatten(-1, (SMALLEST, SMALLEST, self.deepest))
@@ -84,4 +95,4 @@ class ImageDecoder(Decoder):
             groups = self.from_blocks(deterministic).unflatten(-1, (self.blocks, SMALLEST, SMALLEST, -1))
             maps = maps + groups.permute(0, 2, 3, 1, 4).flatten(-2)
         images = self.layers(maps.permute(0, 3, 1, 2))
-        return torch.sigmoid(images.permute(0, 2, 3, 1).float()).unflatten(0, batch)
+        return images.permute(0, 2, 3, 1).float().unflatten(0, batch)

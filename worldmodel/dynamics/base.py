@@ -38,6 +38,9 @@ class Dynamics(nn.Module):
     deterministic_dim: int = 0
     """How many of the last features are deterministic, where the state has a stochastic part too."""
 
+    stochastic: bool = True
+    """Whether one state and one action may lead to different states."""
+
     def initial(self, batch_size: int) -> State:
         """The state before anything was seen: tensors [B, ...] on the parameters' device."""
         raise NotImplementedError

@@ -38,6 +38,8 @@ class SimNormState(NamedTuple):
 class SimNormDynamics(Dynamics):
     """z = SimNorm(LayerNorm(Linear(embedding))); next z = SimNorm(LayerNorm(MLP([z, action])))."""
 
+    stochastic = False
+
     def __init__(self, config: SimNormDynamicsConfig, *, embed_dim: int, action_dim: int) -> None:
         super().__init__()
         if config.latent_dim % config.group_size:

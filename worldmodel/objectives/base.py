@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from worldmodel.data import Steps
+from worldmodel.decoders import Decoder
 from worldmodel.registry import Registry
 from worldmodel.scene import Scene
 
@@ -41,6 +42,11 @@ class Objective(nn.Module):
     """Which encoder gives its targets: none, the online one without gradient, or a moving average of it."""
     target_rate: float = 1.0
     """With a momentum target: how far that moves towards the online encoder at each update."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder: Decoder | None = None
+        """What it learns to give observations back with, if it does: imagination is looked at through it."""
 
     def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
         """Augmented or masked observations [B, T, ...] that it looks at instead; () if none."""

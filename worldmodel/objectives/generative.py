@@ -33,5 +33,6 @@ class Reconstruction(Objective):
         )
 
     def forward(self, scene: Scene) -> Outcome:
+        assert self.decoder is not None
         error = self.decoder.loss(scene.features("filtered"), scene.steps.observation)
         return Outcome({"reconstruction": self.config.weight * error.mean()})

@@ -195,3 +195,16 @@ def test_wrong_input_is_refused_and_leaves_the_replay_as_it_was(world):
         replay.sample(0, 1)
     with pytest.raises(ValueError, match="at least one step for each environment"):
         Replay(world.spec, 1, 2)
+
+
+@pytest.mark.parametrize(("num_envs", "ticks", "count"), [(1, 40, 10), (3, 9, 100), (3, 60, 25), (2, 30, 1)])
+def test_the_newest_steps_of_a_ring_are_its_last_in_their_order(world, num_envs, ticks, count):
+    feeder, replay = world(num_envs), Replay(world.spec, 25 * num_envs, num_envs)
+    feeder.feed([replay], ticks)
+    ring = num_envs - 1
+    newest, held = replay.newest(count, ring), replay.rows_since([0] * num_envs)
+    mine = slice(-int(held["ring_length"][ring]), None)
+    expected = held["observation/state"][mine][-count:]
+    assert torch.equal(newest.observation["state"], expected) and len(expected) == min(count, 25, len(expected))
+    assert torch.equal(newest.is_first, held["is_first"][mine][-count:])
+    assert not newest.extras

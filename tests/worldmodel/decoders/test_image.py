@@ -91,3 +91,15 @@ def test_images_and_vectors_are_decoded_each_by_its_own_and_their_errors_added()
 def test_blocks_that_divide_nothing_are_refused():
     with pytest.raises(ValueError, match="blocks=5 must divide the 8 deterministic features"):
         make(spec_of(camera=camera()), blocks=5)
+
+
+def test_cross_entropy_is_that_of_every_entry():
+    spec = spec_of(image=camera(8))
+    torch.manual_seed(0)
+    config = ImageDecoderConfig(depth=4, multipliers=(1,), kernel=3, units=8, error="cross-entropy")
+    decoder, features = decoders.make(config, spec=spec, feature_dim=5), torch.randn(2, 3, 5)
+    images = torch.randint(0, 256, (2, 3, 8, 8, 3)).byte()
+    shown = decoder(features)["image"].double() / 255
+    target = images.double() / 255
+    expected = -(target * shown.log() + (1 - target) * (1 - shown).log()).sum((-3, -2, -1))
+    torch.testing.assert_close(decoder.loss(features, {"image": images}).double(), expected, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,86 @@
+"""What is recorded for looking alone: pictures of the first environment, which the model never sees."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from agents.checkpoint import REPLAY, WATCHED, read_chunks
+from worldmodel.data import Entry, Replay, Spec, Steps
+from worldmodel.data.storage import unflatten
+from worldmodel.loading import MODEL, find_checkpoint
+from worldmodel.snapshots import read_json, read_tensors
+
+FRAME = "frame"
+SIDE = 64
+CAPACITY = 4_000  # steps: 49 MB
+
+
+class Watch:
+    """The last steps of a task's first environment with a small picture of each.
+
+    Raises:
+        ValueError: the environments draw nothing.
+    """
+
+    def __init__(self, tasks: gymnasium.vector.VectorEnv, spec: Spec) -> None:
+        if tasks.render_mode != "rgb_array":
+            raise ValueError("Watching needs environments that draw: make them with render_mode='rgb_array'.")
+        self.tasks, self.spec = tasks, watched_spec(spec)
+        self.replay = Replay(self.spec, CAPACITY)
+
+    def add(self, current: Steps, action: Tensor) -> None:
+        """The steps [N] where the environments stand, with the actions [N, A] chosen there."""
+        frame = torch.from_numpy(picture(self.tasks, SIDE).copy())
+        step = current._replace(action=action, extras={}).select(slice(0, 1))
+        self.replay.add(step._replace(observation=step.observation | {FRAME: frame.unsqueeze(0)}), [0])
+
+    def rows(self) -> dict[str, Tensor]:
+        """What was recorded, for a checkpoint."""
+        return self.replay.rows_since([0])
+
+    def load(self, rows: dict[str, Tensor]) -> None:
+        """The inverse of ``rows``."""
+        self.replay.load_rows(rows)
+
+
+def watched_spec(spec: Spec) -> Spec:
+    """The task's spec with a picture beside what is observed."""
+    return dataclasses.replace(spec, observation={**spec.observation, FRAME: Entry((SIDE, SIDE, 3), "uint8")})
+
+
+def picture(tasks: gymnasium.vector.VectorEnv, side: int) -> np.ndarray:
+    """What the first environment draws, uint8 [side, side, 3]."""
+    if hasattr(tasks, "frame"):
+        return tasks.frame(0, side)
+    frames: Any = tasks.render()
+    return np.asarray(Image.fromarray(np.asarray(frames[0], np.uint8)).resize((side, side), Image.Resampling.BOX))
+
+
+def load_recording(logdir: Path, most: int = CAPACITY) -> tuple[Steps, Spec]:
+    """The last steps [N] of a run's first environment, at its newest undamaged checkpoint, and what is in them.
+
+    Where the run was watched, these are the steps with pictures.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+    """
+    folder = find_checkpoint(logdir)
+    spec = Spec.from_dict(read_json(folder / MODEL)["spec"])
+    if (folder / WATCHED).is_file():
+        return unflatten(read_tensors(folder / WATCHED)), watched_spec(spec)
+    found: list[dict[str, Tensor]] = []
+    for chunk in reversed(read_chunks(folder)):
+        rows = read_tensors(logdir / REPLAY / chunk["file"])
+        count = int(rows.pop("ring_length")[0])
+        found.insert(0, {name: value[:count] for name, value in rows.items() if name != "ring_start"})
+        if sum(len(rows["reward"]) for rows in found) >= most:
+            break
+    return unflatten({name: torch.cat([rows[name] for rows in found])[-most:] for name in found[0]}), spec

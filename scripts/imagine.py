@@ -1,0 +1,103 @@
+"""Look at what the model of a run imagines.
+
+    python scripts/imagine.py runs/walker --context 5 --horizon 45 --samples 3 --out dream.gif
+    python scripts/imagine.py runs/walker --out dream.png --map latents.png
+
+The steps are the last of the run's first environment, as its newest checkpoint has them: no environment is made. A model
+without a decoder is looked at through an inspection decoder, which is trained here, in seconds to a minute.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from command import one_sentence_errors
+from train import TrainCommand
+from tyro.conf import Positional, arg
+
+import worldmodel
+from agents.execution import named_device
+from agents.run import read_config
+from agents.watching import load_recording
+from worldmodel.loading import find_checkpoint
+from worldmodel.visualize.files import check_suffix, save_frames
+from worldmodel.visualize.inspection import InspectionConfig
+
+
+@dataclass(frozen=True)
+class ImagineCommand:
+    logdir: Positional[Path]
+    """The run's folder."""
+    out: Path = Path("dream.gif")
+    """The film, .gif or .mp4, or .png for a contact sheet."""
+    context: int = 5
+    """Steps that the model sees."""
+    horizon: int = 45
+    """Steps that it imagines after them."""
+    samples: int = 3
+    """Futures that are drawn of each."""
+    sequences: int = 3
+    """Stretches of episodes, side by side: one of each of the last episodes, as far as they are long enough."""
+    seed: int = 0
+    """Of the stretches and of what is imagined."""
+    fps: float = 10.0
+    """Steps shown in a second."""
+    map: Path | None = None
+    """A figure of the latent states as well: .png."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    inspection: Annotated[InspectionConfig, arg(name="inspection")] = InspectionConfig()
+
+
+def main() -> None:
+    with one_sentence_errors():
+        command = tyro.cli(ImagineCommand, description=__doc__)
+        check_suffix(command.out)
+        if command.map is not None:
+            check_suffix(command.map, (".png",))
+        if min(command.context, command.horizon, command.samples, command.sequences) < 1:
+            raise ValueError("The context, the horizon, the samples and the sequences are at least 1 each.")
+        run = read_config(command.logdir, TrainCommand)
+        model = worldmodel.load(command.logdir, named_device(command.device))
+        steps, spec = load_recording(command.logdir)
+        title = (
+            f"{run.task.task}, {run.run.recipe.name} {run.run.recipe.size}, "
+            f"{int(find_checkpoint(command.logdir).name):,} steps"
+        )
+        started = time.monotonic()
+        inspection = worldmodel.visualize.inspect(model, steps, spec, command.inspection, command.seed)
+        if inspection is not None:
+            shown = ", ".join(name for name in spec.observation if name in inspection.entries)
+            print(f"Inspection decoder for {shown}: trained in {time.monotonic() - started:.0f} s.")
+        length = command.context + command.horizon
+        chosen = worldmodel.visualize.windows(steps, length, command.sequences, command.seed)
+        if (found := chosen.reward.shape[1]) <= command.context:
+            raise ValueError(f"The longest recorded episode has {found} steps: give a --context below {found}.")
+        if found < length:
+            print(f"The longest recorded episode has {found} steps: the horizon is {found - command.context}.")
+        film = worldmodel.visualize.imagine(
+            model,
+            chosen,
+            context=command.context,
+            samples=command.samples,
+            inspection=inspection,
+            seed=command.seed,
+            title=title,
+        )
+        film.save(command.out, command.fps)
+        error, baseline = (value.mean(0) for value in film.errors())
+        print("Error of what is imagined   (of no change at all)")
+        for k in sorted({k for k in (1, 5, 15, 45) if k < film.horizon} | {film.horizon}):
+            print(f"  {k:>3} steps ahead   {error[k - 1]:8.3f}   {baseline[k - 1]:8.3f}")
+        print(f"Wrote {command.out}.")
+        if command.map is not None:
+            save_frames([worldmodel.visualize.latent_map(model, steps, title)], command.map, 1)
+            print(f"Wrote {command.map}.")
+
+
+if __name__ == "__main__":
+    main()

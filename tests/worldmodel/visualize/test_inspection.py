@@ -1,0 +1,87 @@
+"""The decoder for looking: it learns what is there to be seen, and changes nothing that it looks at."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import small
+import torch
+
+from worldmodel.data import Entry, Steps
+from worldmodel.decoders import ImageDecoderConfig, SeveralDecoderConfig, VectorDecoderConfig
+from worldmodel.dynamics import RSSMConfig
+from worldmodel.objectives import ReconstructionConfig
+from worldmodel.visualize import inspect
+from worldmodel.visualize.inspection import InspectionConfig, believed_features
+
+SIDE = 8
+QUICK = InspectionConfig(
+    SeveralDecoderConfig(
+        images=ImageDecoderConfig(depth=8, multipliers=(1,), kernel=3, units=32, error="cross-entropy"),
+        vectors=VectorDecoderConfig(units=64, layers=2),
+    ),
+    updates=600,
+)
+
+
+def recording(length: int = 640) -> Steps:
+    """Points that walk, and pictures of them: a bright square where the first entry is positive, left or right else."""
+    generator = torch.Generator().manual_seed(0)
+    state = torch.randn(length, 3, generator=generator)
+    frame = torch.full((length, SIDE, SIDE, 3), 250, dtype=torch.uint8)
+    for t in range(length):
+        column = 1 if state[t, 0] > 0 else 5
+        frame[t, 3:5, column : column + 2] = 20
+    no = torch.zeros(length, dtype=torch.bool)
+    action = torch.rand(length, 2, generator=generator) * 2 - 1
+    return Steps({"state": state, "frame": frame}, torch.zeros(length), no, no, no, action)
+
+
+SPEC = dataclasses.replace(
+    small.CONTINUOUS, observation=small.CONTINUOUS.observation | {"frame": Entry((SIDE, SIDE, 3), "uint8")}
+)
+
+
+@pytest.mark.parametrize("dynamics", [None, RSSMConfig(deterministic=16, hidden=16, groups=4, classes=4, blocks=2)])
+def test_it_shows_what_the_model_never_decodes_and_leaves_the_model_as_it_was(dynamics):
+    model, steps = small.model(**({"dynamics": dynamics} if dynamics else {})), recording()
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    before = torch.get_rng_state()
+    inspection = inspect(model, steps, SPEC, QUICK)
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    with torch.no_grad():
+        shown = inspection(believed_features(model, steps))
+    if dynamics is not None:
+        return  # a random draw of few classes does not tell where the point is
+    frames = steps.observation["frame"].float()
+    error, plain = (shown["frame"] - frames).square().mean(), (frames.mean(0) - frames).square().mean()
+    assert error < 0.4 * plain, "small things before a plain ground are seen"
+    state = steps.observation["state"]
+    assert (shown["state"] - state).square().mean() < 0.5 * state.var()
+
+
+def test_a_second_fit_goes_on_from_the_first():
+    model, steps = small.model(), recording()
+    inspection = inspect(model, steps, SPEC, dataclasses.replace(QUICK, updates=60))
+    first = inspection.fit(model, steps)
+    assert inspection.fit(model, steps) < first
+
+
+def test_what_the_model_decodes_itself_is_left_to_it():
+    reconstruction = ReconstructionConfig(decoder=VectorDecoderConfig(units=8, layers=1))
+    model = small.model(objectives=(reconstruction,))
+    assert inspect(model, recording()._replace(observation={"state": recording().observation["state"]})) is None
+    assert list(inspect(model, recording(), SPEC, dataclasses.replace(QUICK, updates=1)).entries) == ["frame"]
+
+
+def test_features_are_believed_with_the_evidence_of_their_sequence():
+    model, steps = small.model(), recording(200)
+    features = believed_features(model, steps, sequences=2)
+    assert features.shape == (192, 16), "three sequences of 64"
+    with torch.no_grad():
+        expected = model.dynamics.posterior(model.encoder({"state": steps.observation["state"][:192]}))
+    torch.testing.assert_close(features, expected)
+    assert believed_features(model, steps.select(slice(0, 10))).shape == (10, 16)

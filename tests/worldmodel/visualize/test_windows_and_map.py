@@ -1,0 +1,63 @@
+"""Which stretches are looked at, and the map of latent states."""
+
+from __future__ import annotations
+
+import pytest
+import small
+import torch
+
+from worldmodel.data import Steps
+from worldmodel.visualize import latent_map, windows
+from worldmodel.visualize.latent_map import principal_components
+
+
+def recording(lengths: list[int], first: bool = True) -> Steps:
+    """Episodes of these lengths; observations and rewards say which episode and which step it is."""
+    is_first = torch.cat([torch.arange(n) == 0 for n in lengths])
+    is_first[0] = first
+    episode = torch.cat([torch.full((n,), float(i)) for i, n in enumerate(lengths)])
+    step = torch.cat([torch.arange(float(n)) for n in lengths])
+    no = torch.zeros_like(is_first)
+    return Steps({"state": torch.stack([episode, step, step], -1)}, step, is_first, no, no, torch.zeros(len(step), 2))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("first", [True, False])
+def test_windows_lie_inside_episodes_newest_first_and_never_overlap(first, seed):
+    chosen = windows(recording([30, 3, 12, 25], first), 10, 8, seed).observation["state"]
+    assert chosen.shape == (6, 10, 3), "three of the first episode, one of the third, two of the last"
+    assert chosen[:3, 0, 0].tolist() == [3.0, 2.0, 0.0]
+    assert chosen[0, 0, 1] == 0, "the first shows how the newest episode begins"
+    seen = set()
+    for window in chosen:
+        assert (window[:, 0] == window[0, 0]).all()
+        assert window[:, 1].equal(window[0, 1] + torch.arange(10.0))
+        steps = {(float(e), float(t)) for e, t, _ in window}
+        assert not seen & steps
+        seen |= steps
+
+
+def test_where_no_episode_is_so_long_the_longest_is_taken_whole():
+    chosen = windows(recording([4, 7, 5]), 10, 3)
+    assert chosen.reward.shape == (1, 7)
+    assert chosen.observation["state"][0, :, 0].eq(1).all()
+
+
+def test_principal_components_find_the_direction_of_most_variance():
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.linalg.qr(torch.randn(5, 5, generator=generator)).Q
+    spread = torch.tensor([9.0, 3.0, 0.1, 0.1, 0.1])
+    inner = torch.randn(4000, 5, generator=generator) * spread
+    points, share = principal_components(inner @ directions.T + 7)
+    correlation = torch.corrcoef(torch.cat([points, inner[:, :2]], dim=1).T).abs()
+    assert correlation[0, 2] > 0.999 and correlation[1, 3] > 0.999
+    assert share.tolist() == pytest.approx([0.9, 0.1], abs=0.01)
+    assert (points.gather(0, points.abs().argmax(0, keepdim=True)) > 0).all()
+
+
+def test_a_map_is_coloured_by_reward_and_by_time():
+    picture = latent_map(small.model(), recording([40, 30]), "here")
+    assert picture.shape[2] == 3 and picture.std() > 0
+    left, right = picture[40:, : picture.shape[1] // 2], picture[40:, picture.shape[1] // 2 :]
+    for half in (left, right):
+        assert len({tuple(c) for c in half.reshape(-1, 3).tolist()}) > 10, "colours"

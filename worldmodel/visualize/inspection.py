@@ -1,0 +1,142 @@
+"""A decoder for looking: trained on the side, from features without gradient, so that it changes nothing that it shows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.data import Entry, Spec, Steps
+from worldmodel.decoders import DecoderConfig, ImageDecoderConfig, SeveralDecoderConfig, VectorDecoderConfig, decoders
+
+if TYPE_CHECKING:
+    from worldmodel.model import WorldModel
+
+SEQUENCE = 64  # steps of the sequences that a recording is cut into, each filtered from a belief that begins there
+
+
+@dataclass(frozen=True)
+class InspectionConfig:
+    decoder: DecoderConfig = SeveralDecoderConfig(
+        images=ImageDecoderConfig(depth=8, kernel=3, units=256, error="cross-entropy"),
+        vectors=VectorDecoderConfig(units=256, layers=2),
+    )
+    updates: int = 600
+    """Of the first ``fit``; later ones, which go on from there, take a third of it."""
+    batch_size: int = 64
+    """Steps of each."""
+    learning_rate: float = 2e-3
+
+
+class Inspection(nn.Module):
+    """Features [..., F] → observations by name, for a model that has no decoder for them.
+
+    Args:
+        entries: what it is to show; entries that the model does not observe, such as rendered frames, are as good.
+        feature_dim: F of the model.
+
+    Raises:
+        ValueError: an image whose side is not 4 · 2ⁿ.
+    """
+
+    def __init__(
+        self, entries: Mapping[str, Entry], spec: Spec, feature_dim: int, config: InspectionConfig = InspectionConfig()
+    ) -> None:
+        super().__init__()
+        self.config, self.entries, self._fitted = config, dict(entries), False
+        shown = dataclasses.replace(spec, observation=dict(entries))
+        # What part of the features is deterministic makes no difference to something that only looks.
+        self.decoder = decoders.make(config.decoder, spec=shown, feature_dim=feature_dim, deterministic_dim=0)
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        return self.decoder(features)
+
+    def fit(self, model: WorldModel, steps: Steps, seed: int = 0) -> float:
+        """Learn to give back what was seen in a recording [N], which also holds the entries that the model does not observe.
+
+        Neither the model nor the random state of the process is touched; a second call goes on from the first.
+
+        Returns:
+            The mean loss of the last tenth of the updates.
+        """
+        device = next(self.parameters()).device
+        rows = believed_features(model, steps)
+        observation = {name: value[: len(rows)].to(device) for name, value in steps.observation.items()}
+        generator = torch.Generator().manual_seed(seed)
+        optimiser = torch.optim.Adam(self.parameters(), self.config.learning_rate)
+        updates, self._fitted, losses = self.config.updates // (3 if self._fitted else 1), True, []
+        with torch.enable_grad():
+            for update in range(updates):
+                index = torch.randint(len(rows), (self.config.batch_size,), generator=generator).to(device)
+                batch = {name: value[index] for name, value in observation.items()}
+                # Towards the end smaller steps, which take the noise out of the picture.
+                optimiser.param_groups[0]["lr"] = self.config.learning_rate * (1 - update / updates)
+                loss = self.decoder.loss(rows[index].to(device), batch).mean()
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                losses.append(loss.detach())
+        return float(torch.stack(losses[-max(len(losses) // 10, 1) :]).mean())
+
+
+@torch.no_grad()
+def believed_features(model: WorldModel, steps: Steps, sequences: int = 16) -> Tensor:
+    """The features [M, F] of a recording [N], each believed with the evidence of the last steps; on the model's device.
+
+    The recording is cut into sequences of 64 steps, ``sequences`` of which are filtered at a time; what is left over at the
+    end is not used, so that M ≤ N.
+    """
+    length = min(SEQUENCE, len(steps.reward))
+    count = len(steps.reward) // length
+    device = next(model.parameters()).device
+    cut = steps._replace(extras={}).select(slice(0, count * length)).map(lambda x: x.unflatten(0, (count, length)))
+    training = model.training
+    model.eval()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        features = [
+            model.scene(cut.select(slice(first, first + sequences)).to(device))
+            .features("filtered")
+            .float()
+            .flatten(0, 1)
+            for first in range(0, count, sequences)
+        ]
+    model.train(training)
+    return torch.cat(features)
+
+
+def inspect(
+    model: WorldModel,
+    steps: Steps,
+    spec: Spec | None = None,
+    config: InspectionConfig = InspectionConfig(),
+    seed: int = 0,
+) -> Inspection | None:
+    """An inspection of a model, fitted to a recording [N] of steps; None where the model's own decoders show everything.
+
+    Args:
+        spec: of the recording, where it holds more than the model observes (frames, say).
+    """
+    inspection = unfitted(model, spec or model.spec, config, seed)
+    if inspection is not None:
+        inspection.fit(model, steps, seed)
+    return inspection
+
+
+def unfitted(
+    model: WorldModel, spec: Spec, config: InspectionConfig = InspectionConfig(), seed: int = 0
+) -> Inspection | None:
+    """An inspection that has learned nothing yet; None where the model's own decoders show everything."""
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        own = model.decode(torch.zeros(1, model.feature_dim, device=device))
+    entries = {name: entry for name, entry in spec.observation.items() if name not in own}
+    if not entries:
+        return None
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        return Inspection(entries, spec, model.feature_dim, config).to(device)
