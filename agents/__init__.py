@@ -5,7 +5,8 @@ from agents.evaluation import Evaluation, evaluate
 from agents.execution import Execution, ExecutionConfig
 from agents.recipes import RECIPES, Recipe, make, recipe, with_objectives
 from agents.run import RunConfig, train
-from agents.trainer import TrainerConfig
+from agents.trainer_config import TrainerConfig
+from agents.watching import load_recording
 
 __all__ = [
     "RECIPES",
@@ -18,6 +19,7 @@ __all__ = [
     "RunConfig",
     "TrainerConfig",
     "evaluate",
+    "load_recording",
     "make",
     "recipe",
     "train",

@@ -23,7 +23,8 @@ from agents.evaluation import Evaluation
 from agents.execution import Execution, ExecutionConfig
 from agents.learner import context_steps
 from agents.recipes import Recipe
-from agents.trainer import Trainer, TrainerConfig
+from agents.trainer import Trainer
+from agents.trainer_config import TrainerConfig
 from worldmodel.diagnostics import open_loop
 from worldmodel.registry import check_fields, config_from_dict, config_to_dict
 from worldmodel.snapshots import write_file

@@ -64,7 +64,7 @@ def picture(tasks: gymnasium.vector.VectorEnv, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(np.asarray(frames[0], np.uint8)).resize((side, side), Image.Resampling.BOX))
 
 
-def load_recording(logdir: Path, most: int = CAPACITY) -> tuple[Steps, Spec]:
+def load_recording(logdir: str | Path, most: int = CAPACITY) -> tuple[Steps, Spec]:
     """The last steps [N] of a run's first environment, at its newest undamaged checkpoint, and what is in them.
 
     Where the run was watched, these are the steps with pictures.
@@ -72,6 +72,7 @@ def load_recording(logdir: Path, most: int = CAPACITY) -> tuple[Steps, Spec]:
     Raises:
         FileNotFoundError: no checkpoint there.
     """
+    logdir = Path(logdir)
     folder = find_checkpoint(logdir)
     spec = Spec.from_dict(read_json(folder / MODEL)["spec"])
     if (folder / WATCHED).is_file():

@@ -11,7 +11,7 @@ from tiny import PLAIN, own_environments, tiny_agent, tiny_recipe, tiny_trainer
 import agents
 import envs
 from agents.learner import NonFiniteLossError
-from agents.trainer import TrainerConfig
+from agents.trainer_config import TrainerConfig
 
 
 def rows(logdir):

@@ -12,7 +12,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import agents
 from agents.behaviours import ActorCriticConfig, MPPIConfig, TemporalDifferenceConfig
 from agents.execution import Execution, ExecutionConfig
-from agents.trainer import Trainer, TrainerConfig
+from agents.trainer import Trainer
+from agents.trainer_config import TrainerConfig
 from worldmodel.data import Steps
 from worldmodel.decoders import VectorDecoderConfig
 from worldmodel.dynamics import RSSMConfig, SimNormDynamicsConfig
