@@ -8,7 +8,7 @@ from torch import Tensor
 from agents.agent import Agent, Losses
 from agents.execution import Execution
 from agents.optimisers import Optimiser, OptimiserConfig
-from agents.recipes import Recipe
+from agents.recipe_config import Recipe
 from worldmodel.data import Replay, Steps
 
 

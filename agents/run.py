@@ -22,7 +22,7 @@ from agents.agent import Agent
 from agents.evaluation import Evaluation
 from agents.execution import Execution, ExecutionConfig
 from agents.learner import context_steps
-from agents.recipes import Recipe
+from agents.recipe_config import Recipe
 from agents.trainer import Trainer
 from agents.trainer_config import TrainerConfig
 from worldmodel.diagnostics import open_loop

@@ -24,7 +24,7 @@ from agents.learner import Learner, context_steps
 from agents.metrics import Averages, MetricsLog
 from agents.progress import Counters, Rates, next_multiple
 from agents.random_actions import RandomActions
-from agents.recipes import Recipe
+from agents.recipe_config import Recipe
 from agents.restoring import running_episodes, stand_again, standing
 from agents.stopping import Stopped, StopSignals
 from agents.trainer_config import TrainerConfig

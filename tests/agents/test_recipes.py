@@ -147,6 +147,21 @@ def test_dreamers_numbers_are_the_papers():
     assert config_from_dict(agents.Recipe, config_to_dict(recipe)) == recipe
 
 
+def test_planets_numbers_are_the_papers():
+    recipe = agents.recipe("planet")
+    model, planner, optimiser = recipe.agent.model, recipe.agent.behaviour.planner, recipe.optimiser
+    assert (recipe.batch_size, recipe.batch_length) == (50, 50)
+    # A hundred updates for each episode of a thousand steps, every action repeated twice.
+    assert recipe.updates_per_decision * 500 == 100
+    assert (model.dynamics.deterministic, model.dynamics.stochastic, model.dynamics.hidden) == (200, 30, 200)
+    assert (model.dynamics.free_nats, model.dynamics.weight, model.dynamics.least_std) == (3, 1, 0.1)
+    assert (planner.horizon, planner.iterations, planner.samples, planner.elites) == (12, 10, 1000, 100)
+    assert planner.exploration == 0.3
+    assert (optimiser.algorithm, optimiser.learning_rate, optimiser.eps, optimiser.clip) == ("adam", 1e-3, 1e-4, 1000)
+    assert recipe.resolved_random_decisions(500) == 2500, "five episodes"
+    assert config_from_dict(agents.Recipe, config_to_dict(recipe)) == recipe
+
+
 @pytest.mark.parametrize(
     ("name", "objective"),
     [("r2dreamer", "BarlowConfig"), ("dreamer-infonce", "InfoNCEConfig"), ("dreamerpro", "PrototypesConfig")],

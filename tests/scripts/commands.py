@@ -26,6 +26,13 @@ TINY_DREAMER = shlex.split("""
     --compile no --precision float32 --device cpu --time-limit 12 --eval-episodes 1 --final-episodes 2 --films 0
 """)
 
+TINY_PLANET = shlex.split("""
+    --size 1m --model.dynamics.deterministic 16 --model.dynamics.hidden 8 --model.dynamics.stochastic 4
+    --behaviour.planner.samples 8 --behaviour.planner.elites 2 --behaviour.planner.iterations 2 --behaviour.planner.horizon 3
+    --batch-size 4 --batch-length 8 --train-ratio 32 --random-decisions 30
+    --compile no --precision float32 --device cpu --time-limit 12 --eval-episodes 1 --final-episodes 2 --films 0
+""")
+
 
 class Result:
     def __init__(self, code: int, out: str, error: str) -> None:

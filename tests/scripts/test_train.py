@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from commands import TINY, TINY_DREAMER, command, rows, started
+from commands import TINY, TINY_DREAMER, TINY_PLANET, command, rows, started
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -219,10 +219,11 @@ def test_a_finished_run_goes_on_to_more_steps(tmp_path):
     assert steps == sorted(steps)
 
 
-@pytest.mark.parametrize("recipe", ["dreamerv3", "r2dreamer", "dreamer-infonce", "dreamerpro"])
+@pytest.mark.parametrize("recipe", ["dreamerv3", "r2dreamer", "dreamer-infonce", "dreamerpro", "planet"])
 def test_every_recipe_trains_is_evaluated_and_goes_on(tmp_path, recipe):
     logdir = tmp_path / recipe
-    options = ["--task", "CartPole-v1", *TINY_DREAMER, "--logdir", logdir]
+    tiny = TINY_PLANET if recipe == "planet" else TINY_DREAMER
+    options = ["--task", "CartPole-v1", *tiny, "--logdir", logdir]
     said = command("train.py", recipe, *options, "--steps", 50)
     assert said.code == 0, said.error
     assert json.loads((logdir / "result.json").read_text())["updates"] == 20

@@ -100,4 +100,11 @@ def where_first(is_first: Tensor, fresh: State, state: State) -> State:
     return map_state(lambda a, b: torch.where(is_first.view(-1, *[1] * (b.ndim - 1)), a, b), fresh, state)
 
 
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """Of matrix products here and now: autocast's, where it is on."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return torch.float32
+
+
 dynamics: Registry[Dynamics] = Registry("dynamics")

@@ -7,14 +7,15 @@ an observation, from the prior in imagination.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldmodel.data import Entry
-from worldmodel.dynamics.base import Dynamics, DynamicsConfig, Filtered, dynamics, map_state
+from worldmodel.dynamics import gaussian_sequence
+from worldmodel.dynamics.base import Dynamics, DynamicsConfig, Filtered, compute_dtype, dynamics, map_state
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,29 @@ class GaussianRSSM(Dynamics):
     ) -> Filtered:
         state = self.initial(len(embed)) if state is None else state
         previous = torch.zeros_like(action[:, 0]) if previous_action is None else previous_action
-        states, posteriors = [], []
-        for t in range(embed.shape[1]):
-            state, posterior = self._update(state, previous, embed[:, t], is_first[:, t])
-            states.append(state)
-            posteriors.append(posterior)
-            previous = action[:, t]
-        stacked = map_state(lambda *tensors: torch.stack(tensors, dim=1), *states)
-        given = Gaussian(*(torch.stack(tensors, dim=1) for tensors in zip(*posteriors, strict=True)))
+        goes_on = (~is_first).float().unsqueeze(-1)
+        actions = torch.cat([previous.unsqueeze(1), action[:, :-1]], dim=1) * goes_on
+        size, units = self.config.stochastic, self.config.deterministic
+        of_action = F.linear(actions, self.inputs.weight[:, size:], self.inputs.bias).float()
+        into, out = cast(nn.Linear, self.posterior[0]), cast(nn.Linear, self.posterior[2])
+        of_evidence = F.linear(embed, into.weight[:, units:], into.bias).float()
+        weights = [
+            self.inputs.weight[:, :size],
+            *(self.cell.weight_ih, self.cell.weight_hh, self.cell.bias_ih, self.cell.bias_hh),
+            *(into.weight[:, :units], out.weight, out.bias),
+        ]
+        time_first = (x.transpose(0, 1).contiguous() for x in (of_action, of_evidence, goes_on))
+        deterministic, stochastic, mean, std, *_ = gaussian_sequence.recur(
+            weights,
+            state.deterministic.float(),
+            state.stochastic.float(),
+            *time_first,
+            gaussian_sequence.standard_noise(embed.shape[1], [len(embed), size], embed.device),
+            self.config.least_std,
+            compute_dtype(embed.device),
+        )
+        stacked = GaussianState(deterministic.transpose(0, 1), stochastic.transpose(0, 1))
+        given = Gaussian(mean.transpose(0, 1), std.transpose(0, 1))
         divergence = given.divergence(self._gaussian(self.prior(stacked.deterministic)))
         return Filtered(stacked, {"divergence": self.config.weight * divergence.clamp(min=self.config.free_nats)})
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from worldmodel.data import Entry
 from worldmodel.dynamics import recurrence, sequence
-from worldmodel.dynamics.base import Dynamics, DynamicsConfig, Filtered, dynamics
+from worldmodel.dynamics.base import Dynamics, DynamicsConfig, Filtered, compute_dtype, dynamics
 from worldmodel.nn.rms import RMSLinear, fill_by_fan_in, initialise_by_fan_in
 
 
@@ -207,10 +207,3 @@ def recurrent_parameters(config: RSSMConfig, embed_dim: int) -> dict[str, nn.Par
         parameters[name] = nn.Parameter(torch.empty(shape))
         fill_by_fan_in(parameters[name], fan_in)
     return parameters
-
-
-def compute_dtype(device: torch.device) -> torch.dtype:
-    """Of matrix products here and now: autocast's, where it is on."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.get_autocast_dtype(device.type)
-    return torch.float32

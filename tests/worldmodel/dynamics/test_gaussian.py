@@ -72,3 +72,54 @@ def test_draws_pass_their_gradient():
     states = one.filter(*inputs()).states
     state_at(states, -1).stochastic.sum().backward()
     assert all(p.grad.any() for p in one.posterior.parameters())
+
+
+def test_gradients_of_the_sequence_are_those_of_its_steps_and_resets_stop_them():
+    one = make(free_nats=0.0)
+    embed, action, is_first = inputs()
+    is_first[1, 3] = is_first[2, 0] = True
+    state = GaussianState(torch.randn(B, 8), torch.randn(B, 3))
+    previous = torch.rand(B, A)
+    leaves = [embed, action, previous, *state]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    leaves += list(one.parameters())
+
+    def by_steps():
+        here, before, states, kl = state, previous, [], []
+        for t in range(T):
+            here, given = one._update(here, before, embed[:, t], is_first[:, t])
+            states.append(here)
+            kl.append(given.divergence(one._gaussian(one.prior(here.deterministic))))
+            before = action[:, t]
+        return [torch.stack(x, 1) for x in zip(*states, strict=True)], torch.stack(kl, 1)
+
+    found = []
+    weights = torch.randn(B, T, 8), torch.randn(B, T, 3), torch.rand(B, T)
+    for at_once in (True, False):
+        torch.manual_seed(3)
+        if at_once:
+            filtered = one.filter(embed, action, is_first, state, previous)
+            states, divergence = list(filtered.states), filtered.losses["divergence"]
+        else:
+            states, divergence = by_steps()
+        loss = sum((w * x).sum() for w, x in zip(weights, [*states, divergence], strict=True))
+        found.append((loss, torch.autograd.grad(loss, leaves)))
+    torch.testing.assert_close(found[0][0], found[1][0])
+    for here, there in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-5)
+        assert there.abs().sum() > 0
+    assert not found[0][1][3][2].any() and found[0][1][3][0].any(), "nothing passes the reset at the first step"
+
+
+def test_the_operators_hold_what_they_promise_to_compilers():
+    one = make()
+    embed, action, is_first = inputs()
+    filtered = torch.compile(lambda *x: one.filter(*x).losses["divergence"].sum(), fullgraph=True, backend="aot_eager")
+    torch.manual_seed(0)
+    expected = one.filter(embed, action, is_first).losses["divergence"].sum()
+    torch.manual_seed(0)
+    loss = filtered(embed, action, is_first)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in one.posterior.parameters())
