@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from envs import dmc, opengl
+from envs import dmc, opengl, suites
 from envs.episodes import ReplayableEpisodes
 from envs.pixels import Pixels
 from envs.vector import InProcessVectorEnv, TaskDescription, TaskVectorEnv
@@ -67,7 +67,8 @@ class TaskConfig:
 
 
 def task_names() -> list[str]:
-    """Every name that `make` accepts, sorted: Gymnasium's registry, the dm_control suite included."""
+    """Every name that `make` accepts, sorted: Gymnasium's registry, with the suites whose packages are installed."""
+    suites.register_installed()
     return sorted(name for name, spec in gymnasium.registry.items() if spec.entry_point is not None)
 
 
@@ -93,14 +94,14 @@ def make(
     are. Every episode has its own seed, derived from `seed`, the environment's index and the episode's number.
 
     Args:
-        task: a Gymnasium id ("CartPole-v1", or "module:Id-v0" to import its module first) or a task of the dm_control
-            suite ("dmc/walker-walk"); `task_names()` lists them.
+        task: a Gymnasium id ("CartPole-v1", or "module:Id-v0" to import its module first) or a task of a suite
+            ("dmc/walker-walk", "ale/Pong", "crafter/reward", "minigrid/DoorKey-5x5"); `task_names()` lists them.
         observation: "state", which is whatever the task itself observes, or "pixels", its rendered frame as the entry
-            "image" of a Dict.
+            "image" of a Dict; Atari and Crafter show pixels either way.
         image_size: height and width of those frames.
         fast_rendering: draw dm_control tasks without shadows, reflections and multisampling: the pixels differ.
         num_envs: how many environments.
-        action_repeat: environment steps per decision; None for 2 on dm_control tasks and 1 elsewhere.
+        action_repeat: environment steps per decision; None for 2 on dm_control tasks, 4 on Atari and 1 elsewhere.
         seed: base seed, at least 0.
         workers: how many processes the environments are spread over; None or 0 for this process.
         time_limit: of an episode in environment steps (not decisions); None for the task's own.
@@ -114,12 +115,12 @@ def make(
         WorkerError: a worker process could not be started.
     """
     arguments = {key: value for key, value in locals().items() if key != "options"} | options
-    spec = _find(task)
+    spec, suite = _find(task), suites.suite_of(task)
     if observation not in ("state", "pixels"):
         raise ValueError(f"observation={observation!r} is not available; use observation='state' or 'pixels'.")
     _check_integer("image_size", image_size, 1)
     if action_repeat is None:
-        action_repeat = 2 if spec.namespace == "dmc" else 1
+        action_repeat = suite.action_repeat if suite else 1
     _check_integer("num_envs", num_envs, 1)
     _check_integer("action_repeat", action_repeat, 1)
     _check_integer("seed", seed, 0)
@@ -137,7 +138,7 @@ def make(
         if spec.namespace != "dmc":
             raise ValueError("fast_rendering=True is for dm_control tasks alone; leave it out.")
         options = {**options, "fast_rendering": True}
-    pixels = observation == "pixels"
+    pixels = observation == "pixels" or (suite is not None and suite.seen)
     if pixels and not _renders(spec):
         raise ValueError(f"{task} renders no frames (render_mode='rgb_array'): use observation='state'.")
     config = TaskConfig(
@@ -169,6 +170,7 @@ def make(
 def _find(task: str) -> EnvSpec:
     if not isinstance(task, str):
         raise TypeError(f"task={task!r} is not a name; give one such as 'CartPole-v1' or 'dmc/walker-walk'.")
+    suites.register(task)
     module, _, name = task.rpartition(":")
     if module:
         importlib.import_module(module)

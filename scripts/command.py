@@ -16,7 +16,7 @@ class TaskOptions:
     """A task and how its environments are run."""
 
     task: str = "Pendulum-v1"
-    """A Gymnasium id, or dmc/<domain>-<task> of the dm_control suite."""
+    """A Gymnasium id, or a task of a suite: dmc/walker-walk, ale/Pong, crafter/reward, minigrid/DoorKey-5x5."""
     observation: str = "state"
     """state: what the task itself observes; pixels: its rendered frame."""
     image_size: int = 64
@@ -28,7 +28,7 @@ class TaskOptions:
     workers: int = 0
     """Processes that they are spread over; 0 runs them in this one."""
     action_repeat: int | None = None
-    """Environment steps a decision; None: 2 on dm_control, 1 elsewhere."""
+    """Environment steps a decision; None: 2 on dm_control, 4 on Atari, 1 elsewhere."""
     time_limit: int | None = None
     """Of an episode, in environment steps; None: the task's own."""
 

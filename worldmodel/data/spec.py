@@ -48,12 +48,12 @@ class Entry:
     def from_space(cls, space: spaces.Space[Any]) -> Entry:
         """The stored form of one observation space; raises ValueError for a space that has none."""
         if isinstance(space, spaces.Discrete):
-            return cls((int(space.n),), "float32", (int(space.n),), (int(space.start),))
+            return cls((int(space.n),), "uint8", (int(space.n),), (int(space.start),))
         if isinstance(space, spaces.MultiDiscrete):
             categories = tuple(space.nvec.flatten().tolist())
-            return cls((sum(categories),), "float32", categories, tuple(space.start.flatten().tolist()))
+            return cls((sum(categories),), "uint8", categories, tuple(space.start.flatten().tolist()))
         if isinstance(space, spaces.MultiBinary):
-            return cls((math.prod(space.shape),), "float32")
+            return cls((math.prod(space.shape),), "uint8")
         if isinstance(space, spaces.Box):
             return cls._from_box(space)
         raise ValueError(f"The observation space {space} is not supported; accepted are {OBSERVATION_SPACES}.")
@@ -77,7 +77,7 @@ class Entry:
             # Always a copy: vector environments reuse their observation buffers.
             return torch.from_numpy(np.array(values, dtype=self.dtype, order="C").reshape(len(values), *self.shape))
         indices = values.reshape(len(values), len(self.categories)).astype(np.int64) - np.array(self.start)
-        return _one_hot(indices, self.categories)
+        return _one_hot(indices, self.categories).to(self.torch_dtype)
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class Spec:
     def from_spaces(cls, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> Spec:
         """From the spaces of a single environment.
 
-        Vectors become float32 [D], images stay uint8 [H, W, C]; categories become one-hot vectors. Dict spaces are
+        Vectors become float32 [D], images stay uint8 [H, W, C]; categories become one-hot vectors of uint8. Dict spaces are
         flattened to names like "arm/joints"; a bare space is named "state", or "image" where it is one.
         Raises ValueError, naming the space and what is accepted, for any other.
         """

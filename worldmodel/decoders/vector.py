@@ -47,5 +47,5 @@ class VectorDecoder(Decoder):
         return dict(zip(self.sizes, parts, strict=True))
 
     def loss(self, features: Tensor, observation: dict[str, Tensor]) -> Tensor:
-        target = symlog(torch.cat([observation[name] for name in self.sizes], dim=-1))
+        target = symlog(torch.cat([observation[name].float() for name in self.sizes], dim=-1))
         return (self.network(features).float() - target).square().sum(-1)

@@ -49,5 +49,5 @@ class VectorEncoder(Encoder):
         self.layers = hidden_layers(inputs, config.units, config.layers, config.layer)
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
-        vector = torch.cat([observation[key] for key in self.keys], dim=-1)
+        vector = torch.cat([observation[key].float() for key in self.keys], dim=-1)
         return self.layers(symlog(vector) if self.symlog else vector)

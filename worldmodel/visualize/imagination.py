@@ -73,7 +73,7 @@ class Imagination:
         if images:
             scale = torch.tensor(255.0)
         else:
-            entries = torch.cat([self.truth[name].flatten(0, 1) for name in shown], dim=-1)
+            entries = torch.cat([self.truth[name].float().flatten(0, 1) for name in shown], dim=-1)
             scale = entries.var(0).mean().sqrt().clamp(min=1e-6)
         model, baseline = [], []
         for name in shown:

@@ -1,0 +1,86 @@
+"""MiniGrid and BabyAI, `minigrid/DoorKey-5x5`, `minigrid/BabyAI-GoToRedBall`: rooms, doors and keys, and a mission in words.
+
+Source: Chevalier-Boisvert et al., "Minigrid & Miniworld" (arXiv 2306.13831).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+# Every word of the missions that the package makes; number 0 stands for none, 1 for any other word.
+_WORDS = """
+    , a after and at avoid ball behind blue box door end fetch find from front get go goal green grey hallway in key lava left
+    matching must near next object of on open opening pick purple put reach red right room rooms square the then to traverse
+    unlock up use yellow you your
+"""
+WORDS = tuple(_WORDS.split())
+MISSION_LENGTH = 40  # words; the longest missions have some 37
+_NUMBER = {word: number for number, word in enumerate(WORDS, start=2)}
+
+
+def register() -> None:
+    """Register every task with Gymnasium under its name without prefix and version; a second call changes nothing."""
+    import minigrid  # noqa: F401  registers its own
+
+    for name, spec in list(gymnasium.registry.items()):
+        if name.startswith(("MiniGrid-", "BabyAI-")):
+            own = "minigrid/" + name.removeprefix("MiniGrid-").rpartition("-v")[0]
+            if own not in gymnasium.registry:
+                gymnasium.register(own, "envs.minigrid:MiniGrid", kwargs={"original": spec.id})
+
+
+def tokens(mission: str) -> np.ndarray:
+    """A mission as the numbers of its words, int64 [40], zeros behind."""
+    numbers = [_NUMBER.get(word, 1) for word in mission.lower().replace(",", " ,").split()][:MISSION_LENGTH]
+    return np.array(numbers + [0] * (MISSION_LENGTH - len(numbers)), np.int64)
+
+
+class MiniGrid(gymnasium.Wrapper):
+    """Observes {"image": what is in each of 7 × 7 cells (object, colour, state), "direction", "mission": words by number}.
+
+    All are categories: a cell's object 3 is nearer to no other than to 8. Agents who are to see pictures take
+    `observation="pixels"`.
+
+    Args:
+        original: the name under which the package registers it.
+        render_mode: None or "rgb_array".
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012  as Gymnasium has it
+
+    def __init__(self, original: str, render_mode: str | None = None, **options: Any) -> None:
+        from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX
+
+        super().__init__(
+            gymnasium.make(original, render_mode=render_mode, disable_env_checker=True, **options).unwrapped
+        )
+        space = self.env.observation_space
+        assert isinstance(space, spaces.Dict) and space["image"].shape is not None
+        states = 4  # of a door, or the direction of an agent
+        cells = space["image"].shape[0] * space["image"].shape[1]
+        self.observation_space = spaces.Dict(
+            {
+                "image": spaces.MultiDiscrete(np.array([len(OBJECT_TO_IDX), len(COLOR_TO_IDX), states] * cells)),
+                "direction": space["direction"],
+                "mission": spaces.MultiDiscrete(np.array([len(WORDS) + 2] * MISSION_LENGTH)),
+            }
+        )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._observe(observation), info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._observe(observation), float(reward), terminated, truncated, info
+
+    def _observe(self, observation: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "image": observation["image"].astype(np.int64).flatten(),
+            "direction": np.int64(observation["direction"]),
+            "mission": tokens(observation["mission"]),
+        }

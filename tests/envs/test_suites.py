@@ -1,0 +1,135 @@
+"""Suites that come with packages of their own: Atari, Crafter, MiniGrid."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import envs
+from envs import suites
+from envs.minigrid import MISSION_LENGTH, WORDS, tokens
+
+NAMES = {"ale_py": "ale/Pong", "crafter": "crafter/reward", "minigrid": "minigrid/DoorKey-5x5"}
+
+
+def needed(package: str) -> None:
+    pytest.importorskip(package)
+    suites.register(NAMES[package])
+
+
+@pytest.mark.parametrize("package", NAMES)
+def test_a_suite_that_is_not_there_is_named_with_the_line_that_installs_it(package, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+    extra = {"ale_py": "atari"}.get(package, package)
+    with pytest.raises(ValueError, match=rf"needs the package {package}: pip install 'worldmodel\[{extra}\]'"):
+        envs.make(NAMES[package])
+
+
+@pytest.mark.parametrize("package", NAMES)
+def test_tasks_pass_gymnasiums_checks_and_are_listed(package):
+    needed(package)
+    check_env(gymnasium.make(NAMES[package], disable_env_checker=True).unwrapped, skip_render_check=True)
+    assert NAMES[package] in envs.task_names()
+
+
+@pytest.mark.parametrize("name", [*NAMES.values(), "minigrid/BabyAI-GoToRedBall"])
+def test_seeded_episodes_repeat_whatever_came_before(name):
+    needed(next(package for package, one in NAMES.items() if one.partition("/")[0] == name.partition("/")[0]))
+
+    def first_episode(tasks):
+        seen = [tasks.reset(seed=5)[0]]
+        rewards = []
+        for t in range(30):
+            observation, reward, *_ = tasks.step(np.full(1, t % tasks.single_action_space.n))
+            seen.append(observation)
+            rewards.append(reward)
+        return [{k: v.copy() for k, v in one.items()} for one in seen], rewards
+
+    tasks = envs.make(name, seed=1)
+    tasks.reset()
+    for _ in range(40):
+        tasks.step(np.array([2]))
+    (here, rewards), (there, others) = first_episode(tasks), first_episode(envs.make(name, seed=5))
+    assert rewards == others
+    assert all(np.array_equal(a[k], b[k]) for a, b in zip(here, there, strict=True) for k in a)
+    assert tasks.renders()
+
+
+def test_atari_is_seen_in_the_size_asked_for_the_brighter_of_two_frames_every_fourth_step():
+    needed("ale_py")
+    tasks = envs.make("ale/Pong", image_size=32, seed=0)
+    assert (tasks.action_repeat, tasks.episode_length, tasks.terminates) == (4, 27_000, True)
+    assert tasks.single_observation_space["image"].shape == (32, 32, 3)
+    observation, _ = tasks.reset()
+    game = tasks.envs[0].unwrapped
+    before = game._emulator.ale.getEpisodeFrameNumber()
+    assert 1 <= before <= 30, "idle steps"
+    screens = []
+    step = game._emulator.step
+    game._emulator.step = lambda action: screens.append(step(action)) or screens[-1]
+    observation, *_ = tasks.step(np.array([3]))
+    assert game._emulator.ale.getEpisodeFrameNumber() == before + 4
+    brighter = np.maximum(screens[-1][0], screens[-2][0])
+    assert np.array_equal(game.step(np.int64(0))[0], np.maximum(screens[-1][0], screens[-2][0]))
+    from PIL import Image
+
+    expected = np.asarray(Image.fromarray(brighter).resize((32, 32), Image.Resampling.BOX))
+    assert np.array_equal(observation["image"][0], expected)
+
+
+def test_idle_steps_differ_between_episodes_and_can_be_left_out():
+    needed("ale_py")
+    tasks = envs.make("ale/Pong", num_envs=8, seed=0)
+    tasks.reset()
+    frames = [env.unwrapped._emulator.ale.getEpisodeFrameNumber() for env in tasks.envs]
+    assert len(set(frames)) > 2
+    tasks = envs.make("ale/Pong", idle=0)
+    tasks.reset()
+    assert tasks.envs[0].unwrapped._emulator.ale.getEpisodeFrameNumber() == 0
+
+
+def test_crafter_ends_by_death_or_by_its_limit_and_counts_achievements():
+    needed("crafter")
+    tasks = envs.make("crafter/reward", image_size=32, time_limit=6)
+    assert tasks.reset()[0]["image"].shape == (1, 32, 32, 3)
+    for t in range(6):
+        *_, terminated, truncated, _ = tasks.step(np.array([1]))
+        assert bool(truncated[0]) == (t == 5) and not terminated[0]
+    env = tasks.envs[0].unwrapped
+    env._world._player.health = 0
+    assert env.step(np.int64(0))[2], "death terminates"
+    assert len(env.step(np.int64(0))[4]["achievements"]) == 22
+
+
+def test_missions_are_the_numbers_of_their_words():
+    mission = tokens("put the red ball next to the green box, then go home")
+    words = ["", "?", *WORDS]
+    text = [words[number] for number in mission if number]
+    assert text == ["put", "the", "red", "ball", "next", "to", "the", "green", "box", ",", "then", "go", "?"]
+    assert mission.shape == (MISSION_LENGTH,)
+
+
+def test_minigrids_dict_is_categories_that_a_spec_reads():
+    needed("minigrid")
+    from worldmodel.data import Spec
+
+    tasks = envs.make("minigrid/DoorKey-5x5", seed=0)
+    spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
+    observation, _ = tasks.reset()
+    arrays = spec.observation_arrays(observation)
+    original = tasks.envs[0].unwrapped.gen_obs()
+    cells = arrays["image"].view(49, 21)
+    assert np.array_equal(cells[:, :11].argmax(1), original["image"][..., 0].flatten())
+    assert np.array_equal(cells[:, 11:17].argmax(1), original["image"][..., 1].flatten())
+    assert np.array_equal(cells[:, 17:].argmax(1), original["image"][..., 2].flatten())
+    assert int(arrays["direction"].argmax()) == original["direction"]
+    numbers = arrays["mission"].view(MISSION_LENGTH, -1).argmax(1).tolist()
+    assert " ".join(WORDS[n - 2] for n in numbers if n) == original["mission"]
+    assert spec.observation["mission"].nbytes == MISSION_LENGTH * (len(WORDS) + 2), "one byte a category"
+    pixels = envs.make("minigrid/DoorKey-5x5", observation="pixels", image_size=64)
+    assert pixels.reset()[0]["image"].std() > 0
