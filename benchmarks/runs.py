@@ -1,0 +1,127 @@
+"""The runs behind the README's learning results: what each is, its command, and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RUNS_FOLDER = Path("runs/learn")
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+@dataclass(frozen=True)
+class Run:
+    task: str
+    steps: int
+    seed: int = 0
+    solved: float | None = None
+    """Ends once an evaluation is above this."""
+    variant: str = ""
+    options: tuple[str, ...] = ()
+    recipe: str = "tdmpc2"
+
+    @property
+    def name(self) -> str:
+        parts = (self.recipe if self.recipe != "tdmpc2" else "", self.task.replace("/", "-"), self.variant)
+        return f"{'-'.join(part for part in parts if part)}-seed{self.seed}"
+
+    @property
+    def published(self) -> tuple[tuple[int, float, float], ...]:
+        return PUBLISHED.get((self.recipe.replace("r2dreamer", "dreamerv3"), self.task, self.variant == "pixels"), ())
+
+    def command(self, runs: Path, anew: bool = False) -> list[str]:
+        logdir = runs / self.name
+        arguments = ["scripts/train.py", self.recipe, "--steps", str(self.steps)]
+        if not anew and any((logdir / "checkpoints").glob("*")):
+            return [*arguments, "--resume", str(logdir)]
+        every = 1_000 if self.steps < 10_000 else 5_000
+        arguments += ["--task", self.task, "--seed", str(self.seed), "--eval-every", str(every)]
+        arguments += [*OPTIONS[self.recipe], *self.options]
+        arguments += ["--stop-above", str(self.solved)] if self.solved is not None else []
+        return [*arguments, "--logdir", str(logdir)]
+
+    @property
+    def record(self) -> Path:
+        return RESULTS / "learning" / f"{self.name}.json"
+
+    def done(self) -> bool:
+        """Whether the record shows these steps; the runs of one name go on from each other."""
+        if not self.record.is_file():
+            return False
+        result = json.loads(self.record.read_text())
+        return result["env_steps"] >= self.steps or (self.solved is not None and result["return"] > self.solved)
+
+    def keep(self, runs: Path) -> None:
+        """Write the record of a finished run."""
+        result = json.loads((runs / self.name / "result.json").read_text())
+        rows = [json.loads(line) for line in (runs / self.name / "metrics.jsonl").read_text().splitlines()]
+        # By step: a run that goes on evaluates anew where it had ended.
+        curve = {row["step"]: round(row["eval/return"], 1) for row in rows if "eval/return" in row}
+        command = f"python {shlex.join(self.command(RUNS_FOLDER, anew=True))}"
+        record = {"command": command, "curve": list(curve.items()), **result}
+        self.record.parent.mkdir(parents=True, exist_ok=True)
+        self.record.write_text(json.dumps(record, indent=1) + "\n")
+
+
+DREAMER = ("--size", "1m")
+OPTIONS = {
+    "tdmpc2": ("--size", "1m", "--behaviour.planner.samples", "256", "--behaviour.planner.iterations", "4"),
+    "dreamerv3": DREAMER,
+    "r2dreamer": DREAMER,
+}
+
+TDMPC2 = (
+    Run("Pendulum-v1", 2_400, 0),
+    Run("dmc/cartpole-swingup", 50_000, 0),
+    Run("CartPole-v1", 50_000, 0, solved=499.0),
+    Run("dmc/reacher-easy", 50_000, 0),
+    # Single random actions never reach its goal: 0 of 60 episodes, against 18 of 60 with held ones.
+    Run("Acrobot-v1", 50_000, 0, solved=-90.0, options=("--random-hold", "2")),
+    Run("Pendulum-v1", 2_400, 1),
+    Run("Pendulum-v1", 2_400, 2),
+    Run("dmc/cartpole-balance", 50_000, 0),
+    Run("dmc/finger-spin", 50_000, 0),
+    Run("dmc/cartpole-swingup", 100_000, 0),
+    Run("dmc/reacher-easy", 100_000, 0),
+    Run("dmc/cartpole-swingup", 50_000, 1),
+    Run("dmc/cartpole-swingup", 50_000, 2),
+    Run("dmc/cartpole-swingup", 50_000, 0, variant="float32", options=("--precision", "float32")),
+)
+
+# The published curves learn from 512 replayed steps a decision on dm_control.
+SLOWER = ("--train-ratio", "512")
+DREAMERS = (
+    Run("CartPole-v1", 30_000, solved=499.0, recipe="dreamerv3"),
+    Run("Pendulum-v1", 30_000, solved=-200.0, recipe="dreamerv3"),
+    Run("dmc/cartpole-balance", 50_000, options=SLOWER, recipe="dreamerv3"),
+    Run("dmc/reacher-easy", 50_000, options=SLOWER, recipe="dreamerv3"),
+    Run("CartPole-v1", 30_000, solved=499.0, recipe="r2dreamer"),
+    Run("dmc/cartpole-balance", 50_000, options=SLOWER, recipe="r2dreamer"),
+    Run(
+        "dmc/cartpole-swingup",
+        50_000,
+        variant="pixels",
+        options=(*SLOWER, "--observation", "pixels", "--fast-rendering"),
+        recipe="dreamerv3",
+    ),
+)
+
+SETS = {"tdmpc2": TDMPC2, "dreamer": DREAMERS}
+TITLES = {
+    "tdmpc2": "tdmpc2, size 1m. It plans with 256 candidates in 4 iterations. Published: TD-MPC2's repository, size 5m",
+    "dreamer": "dreamerv3 and r2dreamer, size 1m. Published: DreamerV3's repository, training episodes, a larger size",
+}
+
+# Environment steps, mean and worst seed.
+PUBLISHED = {
+    ("tdmpc2", "dmc/cartpole-swingup", False): ((100_000, 839.4, 789.8),),
+    ("tdmpc2", "dmc/cartpole-balance", False): ((100_000, 997.8, 997.0),),
+    ("tdmpc2", "dmc/reacher-easy", False): ((100_000, 936.9, 859.9),),
+    ("tdmpc2", "dmc/finger-spin", False): ((100_000, 947.5, 919.6),),
+    ("dreamerv3", "dmc/cartpole-balance", False): ((50_000, 490.3, 368.8), (100_000, 839.7, 752.4)),
+    ("dreamerv3", "dmc/reacher-easy", False): ((50_000, 630.8, 253.0), (100_000, 693.4, 19.0)),
+    ("dreamerv3", "dmc/cartpole-swingup", True): ((50_000, 322.8, 222.6), (100_000, 597.3, 331.2)),
+}
