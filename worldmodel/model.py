@@ -176,11 +176,15 @@ class WorldModel(nn.Module):
             horizon = actions.shape[1]
         elif horizon is None:
             raise ValueError("Imagining with a policy needs a horizon: model.imagine(state, policy, horizon=15).")
-        states, chosen = [state], []
+        chosen: list[Tensor] = []
+        states, seen = [state], [self.dynamics.features(state)]
         for t in range(horizon):
-            chosen.append(actions(self.dynamics.features(state)) if callable(actions) else actions[:, t])
+            chosen.append(actions(seen[-1]) if callable(actions) else actions[:, t])
             state = self.dynamics.step(state, chosen[-1])
             states.append(state)
-        stacked = map_state(lambda *tensors: torch.stack(tensors, dim=1), *states)
-        features, taken = self.dynamics.features(stacked), torch.stack(chosen, dim=1)
-        return Rollout(stacked, features, taken, *self.outcomes(features[:, :-1], taken, features[:, 1:]))
+            seen.append(self.dynamics.features(state))
+        # Time first in memory, which is how they came, and batch first to the eye: nothing is copied twice.
+        features, taken = torch.stack(seen), torch.stack(chosen)
+        reward, continuation = self.outcomes(features[:-1], taken, features[1:])
+        stacked = map_state(lambda *tensors: torch.stack(tensors).transpose(0, 1), *states)
+        return Rollout(stacked, *(tensor.transpose(0, 1) for tensor in (features, taken, reward, continuation)))

@@ -91,8 +91,10 @@ class ActorCritic(Behaviour):
         start = map_state(lambda tensor: tensor.detach().flatten(0, 1), states)
         with torch.no_grad():
             features, actions, rewards, continuations = self.imagine(model, start)
+        # The networks read them as they lie in memory, time first.
+        features = features.transpose(0, 1)
         logits = self.critic(features)
-        values = self.critic.two_hot.decode(logits.detach())
+        values = self.critic.two_hot.decode(logits.detach()).transpose(0, 1)
         discounts = self.config.discount * continuations
         returns = lambda_returns(rewards, discounts[:, 1:], values[:, 1:], self.config.trace)
         # The first factor is that of the start itself: what follows an end weighs nothing.
@@ -107,9 +109,9 @@ class ActorCritic(Behaviour):
         )
         scale = (high - low).clamp(min=1)
         advantages = (returns - values[:, :-1]) / scale
-        log_prob, entropy = self.policy.log_prob_and_entropy(features[:, :-1], actions)
-        actor = -(weights * (log_prob * advantages + self.config.entropy * entropy)).mean()
-        critic = (weights * self.critic_loss(logits[:, :-1], returns, features[:, :-1])).mean()
+        log_prob, entropy = self.policy.log_prob_and_entropy(features[:-1], actions.transpose(0, 1))
+        actor = -(weights.t() * (log_prob * advantages.t() + self.config.entropy * entropy)).mean()
+        critic = (weights.t() * self.critic_loss(logits[:-1], returns.t(), features[:-1])).mean()
         replayed = self.replay_loss(scene, returns[:, 0].view(scene.steps.batch_shape))
         losses = {"actor": actor, "critic": critic, "replayed critic": self.config.replay_weight * replayed}
         metrics = {

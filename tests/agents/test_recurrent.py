@@ -1,13 +1,18 @@
 """Training with a model whose belief has a past: it is stored with every step, sequences start from it, updates renew it."""
 
+import dataclasses
 import json
+from types import SimpleNamespace
 
+import pytest
 import torch
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
-from tiny import PLAIN, batch, own_environments, tiny_agent, tiny_trainer
+from tiny import PLAIN, batch, own_environments, tiny_agent, tiny_dreamer, tiny_trainer
 
 import agents
 import envs
+from worldmodel.dynamics import GaussianRSSMConfig, sequence
 
 
 def stored(trainer) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,3 +130,26 @@ def test_a_run_ends_with_the_errors_of_its_imagination_by_horizon(tmp_path):
     agents.train(tiny_agent(tasks, kind="dreamerv3"), tasks, steps=90, logdir=tmp_path, execution=PLAIN)
     errors = json.loads((tmp_path / "result.json").read_text())["open_loop"]
     assert [len(values) for values in errors.values()] == [15] * 4
+
+
+@pytest.mark.parametrize("dynamics", ["rssm", "gaussian-rssm"])
+@pytest.mark.parametrize("actions", [spaces.Box(-1, 1, (2,)), spaces.MultiDiscrete([2, 3])])
+def test_the_whole_loss_is_one_graph_and_compiled_the_same(dynamics, actions, monkeypatch):
+    monkeypatch.setattr(sequence, "compiled", lambda function: function)  # the step within is not compiled as well
+    recipe = tiny_dreamer()
+    if dynamics == "gaussian-rssm":
+        model = dataclasses.replace(recipe.agent.model, dynamics=GaussianRSSMConfig(16, 4, 8))
+        recipe = dataclasses.replace(recipe, agent=dataclasses.replace(recipe.agent, model=model))
+    torch.manual_seed(0)
+    tasks = SimpleNamespace(single_observation_space=spaces.Box(-1, 1, (3,)), single_action_space=actions)
+    agent = agents.make(recipe, tasks).train()
+    compiled, steps = torch.compile(agent, fullgraph=True, backend="eager"), batch(agent.spec)
+    results = []
+    for one in (agent, compiled):
+        torch.manual_seed(1)
+        losses = one(steps)
+        agent.zero_grad()
+        losses.total.backward()
+        results.append((losses.terms, losses.pending, [p.grad for p in agent.parameters() if p.grad is not None]))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-5)
+    torch._dynamo.reset()

@@ -80,6 +80,11 @@ def activate_backward(x: Tensor, gain: Tensor, gradient: Tensor) -> tuple[Tensor
     return scale * (inner - normed * (inner * normed).mean(-1, keepdim=True)), (gradient * normed).sum(0)
 
 
+def tanh(x: Tensor) -> Tensor:
+    """By one exponential, which compilers vectorise better than the library's function."""
+    return 2 * torch.sigmoid(2 * x) - 1
+
+
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """x [B, I] @ weight [I, O] in the weight's type → float32."""
     return (x.to(weight.dtype) @ weight).float()
@@ -124,7 +129,7 @@ def advance(
     gates = block_product(activate(mixed, w.mix_gain), w.gates) + w.gates_bias
     reset, candidate, update = (part.flatten(1) for part in gates.chunk(3, dim=-1))
     update = torch.sigmoid(update - 1)
-    after = update * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - update) * deterministic
+    after = update * tanh(torch.sigmoid(reset) * candidate) + (1 - update) * deterministic
     return after, (deterministic_hidden, stochastic_hidden, mixed, gates)
 
 
@@ -202,7 +207,7 @@ def step_backward(
 
     reset, candidate, update = (part.flatten(1) for part in kept.gates.chunk(3, dim=-1))
     reset, update = torch.sigmoid(reset), torch.sigmoid(update - 1)
-    proposed = torch.tanh(reset * candidate)
+    proposed = tanh(reset * candidate)
     inner = gradient_after * update * (1 - proposed.square())
     parts = (
         inner * candidate * reset * (1 - reset),
