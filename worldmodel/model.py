@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.data import Spec, Steps
-from worldmodel.dynamics import DynamicsConfig, SimNormDynamicsConfig, State, dynamics, map_state
+from worldmodel.dynamics import DynamicsConfig, SimNormDynamicsConfig, State, compute_dtype, dynamics, map_state
 from worldmodel.encoders import EncoderConfig, VectorEncoderConfig, encoders
 from worldmodel.heads import ContinuationHead, ContinuationHeadConfig, RewardHeadConfig, TwoHotHead
 from worldmodel.objectives import ConsistencyConfig, Objective, ObjectiveConfig, Outcome, objectives
@@ -38,7 +38,7 @@ class Rollout(NamedTuple):
     states: State
     """[B, H + 1, ...]; the first is where it started."""
     features: Tensor
-    """[B, H + 1, F]"""
+    """[B, H + 1, F], in the type of matrix products here: float32 without autocast."""
     actions: Tensor
     """[B, H, A]"""
     rewards: Tensor
@@ -176,13 +176,15 @@ class WorldModel(nn.Module):
             horizon = actions.shape[1]
         elif horizon is None:
             raise ValueError("Imagining with a policy needs a horizon: model.imagine(state, policy, horizon=15).")
+        # As matrix products will read them: kept in float32 besides, they would be written and read three times over.
+        dtype = compute_dtype(next(self.parameters()).device)
         chosen: list[Tensor] = []
-        states, seen = [state], [self.dynamics.features(state)]
+        states, seen = [state], [self.dynamics.features(state).to(dtype)]
         for t in range(horizon):
             chosen.append(actions(seen[-1]) if callable(actions) else actions[:, t])
             state = self.dynamics.step(state, chosen[-1])
             states.append(state)
-            seen.append(self.dynamics.features(state))
+            seen.append(self.dynamics.features(state).to(dtype))
         # Time first in memory, which is how they came, and batch first to the eye: nothing is copied twice.
         features, taken = torch.stack(seen), torch.stack(chosen)
         reward, continuation = self.outcomes(features[:-1], taken, features[1:])
