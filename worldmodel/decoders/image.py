@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from worldmodel.data import Spec
 from worldmodel.decoders.base import Decoder, DecoderConfig, decoders
-from worldmodel.nn.images import SMALLEST, ChannelNorm, image_entries, stages, widths
+from worldmodel.nn.images import SMALLEST, ChannelNorm, UpsampledConv2d, image_entries, stages, widths
 from worldmodel.nn.rms import BlockLinear, RMSLinear, initialise_by_fan_in
 
 
@@ -63,11 +63,7 @@ class ImageDecoder(Decoder):
         )
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(sizes):
-            layers += [
-                ChannelNorm(inputs),
-                nn.Upsample(scale_factor=2, mode="nearest"),
-                nn.Conv2d(inputs, outputs, config.kernel, padding="same"),
-            ]
+            layers += [ChannelNorm(inputs), UpsampledConv2d(inputs, outputs, config.kernel)]
         self.layers = nn.Sequential(*layers)
         self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for part in (self.from_rest, self.layers):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from worldmodel.data import Spec
 from worldmodel.encoders.base import Encoder, EncoderConfig, encoders
-from worldmodel.nn.images import SMALLEST, ChannelNorm, image_entries, stages, widths
+from worldmodel.nn.images import SMALLEST, ChannelNorm, MaxPool, image_entries, stages, widths
 from worldmodel.nn.rms import initialise_by_fan_in
 
 
@@ -45,7 +45,7 @@ class ConvolutionalEncoder(Encoder):
         for inputs, outputs in pairwise(sizes):
             layers += [
                 nn.Conv2d(inputs, outputs, config.kernel, padding="same"),
-                nn.MaxPool2d(2),
+                MaxPool(),
                 ChannelNorm(outputs),
             ]
         self.layers = nn.Sequential(*layers).apply(initialise_by_fan_in)

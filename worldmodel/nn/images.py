@@ -1,6 +1,8 @@
-"""What networks for images share: their sizes, and a normalisation over channels."""
+"""What networks for images share: their sizes, and layers that keep channels last in memory and compile well."""
 
 from __future__ import annotations
+
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,3 +57,66 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm(x.permute(0, 2, 3, 1))
         return torch.nn.functional.silu(normed).permute(0, 3, 1, 2)
+
+
+class _Greatest(torch.autograd.Function):
+    """The maximum of each 2 × 2 pixels [R, H, W, C]; its gradient is shared by all that are the greatest."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        top, bottom = (torch.maximum(x[:, row::2, 0::2], x[:, row::2, 1::2]) for row in (0, 1))
+        y = torch.maximum(top, bottom)
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        x, y = ctx.saved_tensors
+
+        def doubled(z: Tensor) -> Tensor:
+            return z[:, :, None, :, None].expand(-1, -1, 2, -1, 2, -1).reshape(x.shape)
+
+        corners = [x[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+        count = torch.stack([(corner == y).to(gradient.dtype) for corner in corners]).sum(0)
+        return torch.where(x == doubled(y), doubled(gradient / count), torch.zeros_like(x))
+
+
+class MaxPool(nn.Module):
+    """The maximum of each 2 × 2 pixels: [R, C, H, W] → [R, C, H / 2, W / 2], channels last in memory.
+
+    Written out, since the backward of ``torch.nn.MaxPool2d``, and of ``amax``, is compiled to scattered writes, which take a
+    CPU nine times as long.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, _Greatest.apply(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+
+
+class UpsampledConv2d(nn.Conv2d):
+    """Every pixel doubled in both directions, then a convolution: [R, C, H, W] → [R, O, 2 H, 2 W], channels last in memory.
+
+    Doubled pixels see sums of weights, so it is computed as a smaller convolution before the doubling, with four times the
+    channels: for a kernel of 5 in 9 / 25 of the arithmetic.
+    """
+
+    phases: Tensor
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__(inputs, outputs, kernel)
+        reach = kernel // 2
+        self.reach = (reach + 1) // 2
+        # Which pixel, before the doubling, each weight meets, for the first and the second of two doubled ones.
+        phases = torch.zeros(2, 2 * self.reach + 1, kernel)
+        for place in range(2):
+            for tap in range(kernel):
+                phases[place, (place + tap - reach) // 2 + self.reach, tap] = 1
+        self.register_buffer("phases", phases, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = torch.einsum("dau,ebv,ocuv->deocab", self.phases, self.phases, self.weight).flatten(0, 2)
+        bias = None if self.bias is None else self.bias.repeat(4)
+        y = torch.nn.functional.conv2d(
+            x, weight.contiguous(memory_format=torch.channels_last), bias, padding=self.reach
+        )
+        y = y.permute(0, 2, 3, 1).unflatten(-1, (2, 2, self.out_channels))  # [R, H, W, 2, 2, O]
+        return y.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
