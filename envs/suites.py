@@ -49,7 +49,9 @@ def register(task: str) -> None:
     if suite is None:
         return
     if importlib.util.find_spec(suite.package) is None:
-        raise ValueError(f"{task} needs the package {suite.package}: pip install 'worldmodel[{suite.extra}]'.")
+        raise ValueError(
+            f"{task} needs the package {suite.package}: in the project's folder, pip install --editable '.[{suite.extra}]'."
+        )
     importlib.import_module(suite.module).register()
 
 
