@@ -113,14 +113,31 @@ def gradients_of(parameters: Sequence[Tensor]) -> list[Tensor]:
     return [p.grad for p in parameters if p.grad is not None]
 
 
-def clip_adaptively(parameters: Sequence[Tensor], share: float, least: float = 1e-3) -> None:
-    """Scale each tensor's gradient down to ``share`` of the tensor's norm, which counts as at least ``least``, in place."""
+def clip_adaptively(
+    parameters: Sequence[Tensor], share: float, least: float = 1e-3, cut: Sequence[Sequence[Tensor]] = ()
+) -> None:
+    """Scale each tensor's gradient down to ``share`` of the tensor's norm, which counts as at least ``least``, in place.
+
+    The norms of ``cut`` parameters, those that are parts of one matrix, are taken together.
+    """
     learned = [p for p in parameters if p.grad is not None]
-    gradients = gradients_of(learned)
-    limits = list(torch._foreach_norm(learned))
+    places = {id(parameter): place for place, parameter in enumerate(learned)}
+    wholes = [[places[id(part)] for part in parts if id(part) in places] for parts in cut]
+
+    def norms(tensors: list[Tensor]) -> list[Tensor]:
+        found = list(torch._foreach_norm(tensors))
+        for whole in wholes:
+            if whole:
+                together = torch.stack([found[place] for place in whole]).norm()
+                for place in whole:  # each its own, since what follows is done in place
+                    found[place] = together.clone()
+        return found
+
+    limits = norms(learned)
     torch._foreach_clamp_min_(limits, least)
     torch._foreach_mul_(limits, share)
-    ratios = list(torch._foreach_div(list(torch._foreach_norm(gradients)), limits))
+    gradients = gradients_of(learned)
+    ratios = list(torch._foreach_div(norms(gradients), limits))
     torch._foreach_clamp_min_(ratios, 1.0)
     torch._foreach_div_(gradients, ratios)
 
@@ -140,6 +157,11 @@ class Optimiser:
         parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         groups, self._clipped = _groups(parameters, config)
         self._rates = [group["lr"] for group in groups]
+        self._cut = [
+            [part.get_parameter(name) for name in names]
+            for part in module.modules()
+            for names in getattr(part, "cut_matrices", ())
+        ]
         betas = (config.beta1, config.beta2)
         self.algorithm: Any  # optimisers read found_inf without declaring it
         if config.algorithm == "laprop":
@@ -158,7 +180,7 @@ class Optimiser:
             else:
                 norms[name] = nn.utils.clip_grad_norm_(parameters, self.config.clip, foreach=True)
             if self.config.adaptive_clip is not None:
-                clip_adaptively(parameters, self.config.adaptive_clip)
+                clip_adaptively(parameters, self.config.adaptive_clip, cut=self._cut)
         return norms
 
     def step(self, updates: int) -> None:

@@ -95,6 +95,8 @@ class ActorCritic(Behaviour):
         features = features.transpose(0, 1)
         logits = self.critic(features)
         values = self.critic.two_hot.decode(logits.detach()).transpose(0, 1)
+        # The paper's code learns the discount as part of the continuation; here the two are multiplied, which at the optimum is
+        # the same, and right also for tasks without a continuation to learn.
         discounts = self.config.discount * continuations
         returns = lambda_returns(rewards, discounts[:, 1:], values[:, 1:], self.config.trace)
         # The first factor is that of the start itself: what follows an end weighs nothing.

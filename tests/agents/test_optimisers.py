@@ -99,3 +99,27 @@ def test_weights_without_a_gradient_stay_and_cost_nothing():
     optimiser = LaProp(one.parameters(), 1e-3, (0.9, 0.999), 1e-20)
     optimiser.step()
     assert not optimiser.state
+
+
+def test_parts_of_one_matrix_are_clipped_as_the_whole():
+    """DreamerV3's posterior and mixing matrices are cut in two for speed; the reference code has them whole."""
+    torch.manual_seed(0)
+    whole = nn.Linear(6, 4, bias=False)
+
+    class Halves(nn.Module):
+        cut_matrices = (("first", "second"),)
+
+        def __init__(self) -> None:
+            super().__init__()
+            first, second = whole.weight.detach().split([2, 4], dim=1)
+            self.first, self.second = nn.Parameter(first.clone()), nn.Parameter(second.clone())
+
+        def forward(self, x):
+            return x[:, :2] @ self.first.t() + x[:, 2:] @ self.second.t()
+
+    halves, x = Halves(), torch.randn(8, 6) * torch.tensor([9.0, 9, 1, 1, 1, 1])
+    for module in (whole, halves):
+        module(x).square().sum().backward()
+        Optimiser(module, OptimiserConfig("laprop", clip=None, adaptive_clip=0.3), torch.zeros(())).clip()
+    torch.testing.assert_close(torch.cat([halves.first.grad, halves.second.grad], dim=1), whole.weight.grad)
+    assert whole.weight.grad.norm().item() == pytest.approx(0.3 * whole.weight.norm().item(), rel=1e-5)

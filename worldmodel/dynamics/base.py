@@ -38,6 +38,8 @@ class Dynamics(nn.Module):
     deterministic_dim: int = 0
     """How many of the last features are deterministic, where the state has a stochastic part too."""
 
+    cut_matrices: tuple[tuple[str, ...], ...] = ()
+    """Names of parameters that are parts of one matrix, cut for speed: whoever clips by tensor takes their norms together."""
     stochastic: bool = True
     """Whether one state and one action may lead to different states."""
 

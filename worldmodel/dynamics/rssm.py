@@ -53,6 +53,8 @@ class RSSMState(NamedTuple):
 class RSSM(Dynamics):
     """hₜ = f(hₜ₋₁, zₜ₋₁, aₜ₋₁); zₜ ~ q(hₜ, embeddingₜ) with evidence, zₜ ~ p(hₜ) without; features [zₜ, hₜ]."""
 
+    cut_matrices = (("evidence.weight", "recurrent.posterior_in"), ("recurrent.mix", "recurrent.mix_blocks"))
+
     def __init__(self, config: RSSMConfig, *, embed_dim: int, action_dim: int) -> None:
         super().__init__()
         if not 2 <= config.classes <= 256:

@@ -43,7 +43,7 @@ class Prototypes(Objective):
 
     Three losses: each view's embedding is to fall to the prototypes that the *other* view's momentum embedding is assigned to
     (evenly, by Sinkhorn; arXiv 2006.09882); the filtered features to those of their own view; both projections are to have
-    norm 1. The first step of a sequence is left out.
+    norm 1. The first step of a sequence falls to none.
     """
 
     target = "momentum"
@@ -66,8 +66,8 @@ class Prototypes(Objective):
         with torch.autocast(scene.steps.reward.device.type, enabled=False):
             learns = (self.updates >= self.config.frozen_updates).float()
             prototypes = F.normalize(learns * self.prototypes + (1 - learns) * self.prototypes.detach(), dim=-1)
-            embedding = self.embedding_projector(looks.embedding[:, 1:].float())
-            features = self.feature_projector(looks.features("filtered")[:, 1:].float())
+            embedding = self.embedding_projector(looks.embedding.float())
+            features = self.feature_projector(looks.features("filtered").float())
             with torch.no_grad():
                 target = self.target_projector(looks.target_embedding[:, 1:].float())
                 scores = F.normalize(target, dim=-1) @ prototypes.t()
@@ -79,8 +79,8 @@ class Prototypes(Objective):
                 return -(to * logits.log_softmax(-1)).sum(-1).mean()
 
             losses = {
-                "swav": fall(embedding, swapped),
-                "temporal": fall(features, assigned),
+                "swav": fall(embedding[:, 1:], swapped),
+                "temporal": fall(features[:, 1:], assigned),
                 "norm": sum((x.norm(dim=-1) - 1).square().mean() for x in (embedding, features)),
             }
         return Outcome({name: self.config.weight * loss for name, loss in losses.items()})

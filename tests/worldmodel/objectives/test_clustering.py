@@ -68,8 +68,10 @@ def test_losses_are_swapped_assignments_own_assignments_and_norms():
         other = assigned[(b + 6) % 12, t]
         swav.append(-(other * (scores(objective.embedding_projector, embedding) / 0.1).log_softmax(0)).sum())
         temporal.append(-(assigned[b, t] * (scores(objective.feature_projector, feature) / 0.1).log_softmax(0)).sum())
-        norm.append((objective.embedding_projector(embedding).norm() - 1) ** 2)
-        norm.append((objective.feature_projector(feature).norm() - 1) ** 2)
+    for b in range(12):  # the norms of every step, the first ones too
+        for t in range(5):
+            norm.append((objective.embedding_projector(looks.embedding[b, t]).norm() - 1) ** 2)
+            norm.append((objective.feature_projector(features[b, t]).norm() - 1) ** 2)
     expected = {"swav": torch.stack(swav).mean(), "temporal": torch.stack(temporal).mean()}
     expected["norm"] = 2 * torch.stack(norm).mean()
     for name, value in expected.items():
