@@ -187,7 +187,7 @@ def test_help_uses_the_words_of_the_papers():
     text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", said.out).split())
     for words in (
         "--task", "--steps", "--size", "--resume", "--seed", "--num-envs", "--device", "--precision",
-        "dmc/<domain>-<task> of the dm_control suite",
+        "a task of a suite: dmc/walker-walk, ale/Pong",
         "The published size: 1m, 5m, 19m, 48m or 317m",
         "Replayed steps per decision of an environment",
         "Model predictive path integral control",
