@@ -93,6 +93,21 @@ def batch(spec, size: int = 4, length: int = 3, seed: int = 0) -> Steps:
     return Steps(observation, torch.randn(size, length, generator=generator), no, no, no, action)
 
 
+def assert_one_graph(agent) -> None:
+    """An agent's whole loss is traced without a break, with the same losses, pending writes and gradients."""
+    compiled, steps = torch.compile(agent, fullgraph=True, backend="eager"), batch(agent.spec)
+    results = []
+    for one in (agent, compiled):
+        torch.manual_seed(1)
+        losses = one(steps)
+        agent.zero_grad()
+        losses.total.backward()
+        gradients = {name: p.grad for name, p in agent.named_parameters() if p.grad is not None}
+        results.append((losses.terms, losses.pending, gradients))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-5)
+    torch._dynamo.reset()
+
+
 class Counting(gymnasium.Env):
     """Observes the steps of its episode and a draw from its random numbers; ``length`` steps an episode.
 
