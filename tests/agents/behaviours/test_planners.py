@@ -191,9 +191,14 @@ def test_coloured_noise_has_unit_variance_and_the_spectrum_that_it_is_called_by(
 
 def test_gradient_planning_works_where_gradients_are_switched_off():
     planner = planners.make(GradientConfig(horizon=2, iterations=3, starts=4), action=TWO)
-    with torch.no_grad():  # as an agent acts
-        found = planner.plan(lambda a: a.sum((2, 3)), planner.initial(1, CPU), none_of(torch.zeros(1, 2, 2)), False)
-    assert (found.action > 0.2).any() and not found.action.requires_grad
+    found = []
+    for gradients in (False, True):  # an agent acts without
+        torch.manual_seed(0)
+        with torch.set_grad_enabled(gradients):
+            arguments = planner.initial(1, CPU), none_of(torch.zeros(1, 2, 2)), False
+            found.append(planner.plan(lambda a: a.sum((2, 3)), *arguments))
+    assert torch.equal(found[0].action, found[1].action) and torch.equal(found[0].value, found[1].value)
+    assert not found[0].action.requires_grad and not found[1].action.requires_grad
 
 
 def test_one_iteration_is_the_papers_formula():
