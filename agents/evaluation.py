@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ import torch
 from agents.actor import Actor
 from agents.agent import Agent
 from agents.execution import Execution
-from worldmodel.data import StepStream
+from worldmodel.data import Spec, StepStream
+
+log = logging.getLogger("worldmodel")
+LONGEST = 10_000  # decisions of an evaluated episode in a task without a time limit, which need not end
 
 
 @dataclass
@@ -45,7 +49,8 @@ def evaluate(
 ) -> Evaluation:
     """Run ``episodes`` whole episodes, as many to each environment, so that short ones are not counted more often.
 
-    The run's own random numbers are left as they were: evaluating more or less often changes no training.
+    The run's own random numbers are left as they were: evaluating more or less often changes no training. An episode that
+    does not end within 10,000 decisions counts as it is then, and is its environment's last: that is said.
 
     Args:
         tasks: environments that nobody else uses; their number divides ``episodes``.
@@ -54,6 +59,7 @@ def evaluate(
     """
     count = tasks.num_envs
     check_episodes(episodes, count)
+    check_spaces(agent, tasks)
     result = Evaluation([], [])
     devices = [execution.device] if execution.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -73,12 +79,22 @@ def evaluate(
             cut = arrival.current.is_first.numpy() & ~last
             returns = np.where(cut, 0.0, returns + reward * executed)
             lengths = np.where(cut, 0, lengths + executed)
-            for index in np.flatnonzero(last & (left > 0)):
+            endless = lengths >= LONGEST
+            for index in np.flatnonzero((last | endless) & (left > 0)):
                 result.returns.append(float(returns[index]))
                 result.lengths.append(int(lengths[index]))
-                left[index] -= 1
+                left[index] = 0 if endless[index] else left[index] - 1
             returns[last], lengths[last] = 0.0, 0
+    if max(result.lengths) >= LONGEST:
+        log.warning("An episode did not end within %s decisions and was left there: give a time limit.", f"{LONGEST:,}")
     return result
+
+
+def check_spaces(agent: Agent, tasks: gymnasium.vector.VectorEnv) -> None:
+    """Raise ValueError, naming what differs, unless the tasks have the spaces that the agent was made for."""
+    spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
+    if differences := agent.spec.differences(spec):
+        raise ValueError(f"The agent was made for other spaces: {' '.join(differences)}")
 
 
 def check_episodes(episodes: int, num_envs: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -42,10 +43,15 @@ class Recipe:
     """Steps kept, over all environments."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.batch_length < 2 or self.train_ratio <= 0:
+        if self.batch_size < 1 or self.batch_length < 2 or not 0 < self.train_ratio < math.inf:
             raise ValueError(
                 "A recipe needs batch_size ≥ 1, batch_length ≥ 2 and train_ratio > 0: got "
                 f"{self.batch_size}, {self.batch_length} and {self.train_ratio}."
+            )
+        if self.replay_capacity < (least := 2 * (self.batch_length + 1)):
+            raise ValueError(
+                f"A replay of {self.replay_capacity} steps holds no choice of sequences of {self.batch_length}: give "
+                f"replay_capacity of at least {least}."
             )
 
     @property

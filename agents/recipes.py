@@ -95,6 +95,11 @@ def make(
             f"A recipe has its size already, {name.size}: leave out size={size!r}, or give the recipe by name."
         )
     check_fields(Recipe, changes)
+    if not hasattr(tasks, "single_observation_space"):
+        raise ValueError(
+            f'An agent is made for a vector environment, not for {type(tasks).__name__}: give envs.make("CartPole-v1"), or '
+            "gymnasium.make_vec of a task of your own."
+        )
     built = with_objectives(dataclasses.replace(name, **changes), objectives)
     spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
     with torch.random.fork_rng([]):

@@ -31,6 +31,8 @@ from worldmodel.snapshots import write_file
 
 CONFIG, RESULT, LOCK = "config.yaml", "result.json", ".lock"
 TASK = ("task", "observation", "image_size", "fast_rendering", "num_envs", "workers", "action_repeat", "time_limit")
+# Of envs.make, and no property of a task: they may be others at the next sitting.
+NOT_THE_TASK = ("seed", "render_mode", "deadline")
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,13 @@ def train(
     """
     seed = getattr(tasks, "seed", 0) if seed is None else seed
     check_fields(TrainerConfig, options)
+    if agent.recipe is None:
+        raise ValueError(
+            "Only agents of agents.make know how they are trained: make this one so, from a recipe of your own."
+        )
     config = RunConfig(agent.recipe, TrainerConfig(steps=steps, **options), execution, seed)
     # As scripts/train.py writes it, so that the commands know the run as well.
-    known = getattr(tasks, "arguments", {})
-    written = {"task": {name: known[name] for name in TASK if name in known}, "run": config_to_dict(config)}
+    written = {"task": describe_task(tasks), "run": config_to_dict(config)}
     remake = getattr(tasks, "remake", None)
     if evaluation_tasks is not None or remake is None:
         return train_run(agent, tasks, config, Path(logdir), evaluation_tasks=evaluation_tasks, written=written)
@@ -83,6 +88,19 @@ def train(
         return train_run(agent, tasks, config, Path(logdir), evaluation_tasks=evaluation_tasks, written=written)
     finally:
         evaluation_tasks.close()
+
+
+def describe_task(tasks: gymnasium.vector.VectorEnv) -> dict[str, Any] | None:
+    """What ``envs.make`` made the tasks of, in plain values; None where something else made them, or of other values."""
+    arguments = getattr(tasks, "arguments", None)
+    if arguments is None:
+        return None
+    own = {name: value for name, value in arguments.items() if name not in (*TASK, *NOT_THE_TASK)}
+    try:
+        yaml.safe_dump(own)
+    except yaml.YAMLError:
+        return None
+    return {name: arguments[name] for name in TASK if name in arguments} | {"options": own}
 
 
 def evaluation_envs(config: TrainerConfig) -> int:
@@ -105,7 +123,10 @@ def train_run(
     written: Any,
 ) -> Evaluation | None:
     """``train`` with a configuration; ``written`` is what ``config.yaml`` will say."""
-    logdir.mkdir(parents=True, exist_ok=True)
+    try:
+        logdir.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"{logdir} is, or lies in, a file: give another --logdir.") from None
     with alone_in(logdir):
         trainer = Trainer(
             agent,
@@ -118,7 +139,7 @@ def train_run(
             seed=config.seed,
         )
         # Not before the trainer found that it can go on: the configuration of a run is not lost to a mistaken command.
-        write_config(logdir, written)
+        write_config(logdir, config_to_dict(written) | {"resolved": resolved(trainer)})
         evaluation = trainer.run()
         write_result(logdir, trainer, config, evaluation, look_ahead(trainer))
     return evaluation
@@ -161,8 +182,18 @@ def look_ahead(trainer: Trainer, sequences: int = 256, horizon: int = 15) -> dic
     return {name: [round(float(value), 4) for value in values] for name, values in errors._asdict().items()}
 
 
-def write_config(logdir: Path, config: Any) -> None:
-    write_file(logdir / CONFIG, yaml.safe_dump(config_to_dict(config), sort_keys=False).encode())
+def resolved(trainer: Trainer) -> dict[str, Any]:
+    """What was decided where the configuration leaves it open; written to be read, and decided anew at the next sitting."""
+    return {
+        "action_repeat": trainer.repeat,
+        "episode_length_in_decisions": trainer.agent.episode_length,
+        "random_decisions": trainer.random_decisions,
+        "execution": trainer.execution.describe(),
+    }
+
+
+def write_config(logdir: Path, config: dict[str, Any]) -> None:
+    write_file(logdir / CONFIG, yaml.safe_dump(config, sort_keys=False).encode())
 
 
 def read_config(logdir: Path, annotation: type) -> Any:
@@ -170,11 +201,19 @@ def read_config(logdir: Path, annotation: type) -> Any:
 
     Raises:
         FileNotFoundError: this is no run's folder.
+        ValueError: the file is not what a run wrote.
     """
     path = logdir / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"{logdir} has no {CONFIG}: give the folder of a run (its --logdir).")
-    return config_from_dict(annotation, yaml.safe_load(path.read_text()))
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not the YAML that a run wrote: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no configuration: the run cannot go on from it.")
+    values.pop("resolved", None)
+    return config_from_dict(annotation, values)
 
 
 def write_result(
@@ -195,7 +234,7 @@ def write_result(
         "return_standard_error": evaluation.standard_error if evaluation else None,
         "returns": evaluation.returns if evaluation else [],
         "wall_seconds": round(trainer.counters.seconds, 1),
-        "execution": trainer.execution.describe(),
+        **resolved(trainer),
         "open_loop": open_loop_errors,
         "versions": versions(),
     }

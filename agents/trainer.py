@@ -16,7 +16,7 @@ from agents.actor import Actor
 from agents.agent import Agent
 from agents.checkpoint import Checkpoints, Contents
 from agents.display import Display
-from agents.evaluation import Evaluation
+from agents.evaluation import Evaluation, check_spaces
 from agents.evaluations import Evaluations
 from agents.execution import Execution, named_device
 from agents.filming import Filming
@@ -56,6 +56,7 @@ class Trainer:
         evaluation_tasks: gymnasium.vector.VectorEnv | None = None,
         seed: int = 0,
     ) -> None:
+        check_spaces(agent, tasks)
         self.agent, self.recipe, self.config, self.execution, self.seed = agent, recipe, config, execution, seed
         self.tasks, self.logdir = tasks, logdir
         self.repeat: int = getattr(tasks, "action_repeat", 1)
@@ -195,6 +196,9 @@ class Trainer:
         while self.counters.updates_owed >= 1 and not self._stop.asked:
             self.averages.add(self.learner.learn_from(self.replay, self.recipe))
             self.counters.updates_owed -= 1
+            if not self._compiled:  # which takes up to minutes, and is no measure of speed
+                self._compiled = True
+                self._rates.restart()
             if self.counters.updates_owed > self.tasks.num_envs * self.recipe.updates_per_decision:
                 self._show(display)
                 self._save_if_due()
@@ -277,6 +281,7 @@ class Trainer:
         self._saved, self._saved_at = time.monotonic(), (self.env_steps, self.learner.updates)
 
     _saved_at: tuple[int, int] | None = None
+    _compiled = False
 
     def _resume(self) -> bool:
         """Go back to the newest checkpoint, if there is one."""

@@ -43,5 +43,5 @@ class TrainerConfig:
             "films": 0,
         }
         for name, minimum in least.items():
-            if getattr(self, name) < minimum:
+            if not getattr(self, name) >= minimum:  # so put, NaN is refused too
                 raise ValueError(f"{name} is at least {minimum}: got {getattr(self, name)}.")

@@ -32,7 +32,9 @@ class Watch:
 
     def __init__(self, tasks: gymnasium.vector.VectorEnv, spec: Spec) -> None:
         if tasks.render_mode != "rgb_array":
-            raise ValueError("Watching needs environments that draw: make them with render_mode='rgb_array'.")
+            raise ValueError(
+                "Watching needs environments that draw: make them with render_mode='rgb_array', if they have it, or leave it out."
+            )
         self.tasks, self.spec = tasks, watched_spec(spec)
         self.replay = Replay(self.spec, CAPACITY)
 

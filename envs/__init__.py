@@ -6,12 +6,14 @@ importing dm_control, which happens when the first such task is made.
 
 from envs import dmc
 from envs.make import make, task_names
+from envs.opengl import RenderingError
 from envs.vector import TaskDescription, TaskVectorEnv
 from envs.workers import WorkerError, WorkerRestarted
 from envs.wrappers import NonFiniteError, UnsupportedSpaceError
 
 __all__ = [
     "NonFiniteError",
+    "RenderingError",
     "TaskDescription",
     "TaskVectorEnv",
     "UnsupportedSpaceError",

@@ -41,7 +41,7 @@ SUITE: dict[str, tuple[str, ...]] = {
     "swimmer": ("swimmer6", "swimmer15"),
     "walker": ("stand", "walk", "run"),
 }
-EPISODE_STEPS = 1000  # of every task but lqr, which ends when it has converged
+EPISODE_STEPS = 1000  # of every task; lqr alone has no limit of its own, and may never converge, which is its other end
 _UNLIMITED_CONTROL = 1e10  # mujoco's mjMAXVAL, which stands for an actuator without limits
 
 
@@ -61,7 +61,7 @@ def register() -> None:
                 id=name,
                 entry_point="envs.dmc:DMControl",
                 kwargs={"domain": domain, "task": task},
-                max_episode_steps=None if domain == "lqr" else EPISODE_STEPS,
+                max_episode_steps=EPISODE_STEPS,
             )
 
 
@@ -76,7 +76,8 @@ class DMControl(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     Observations are a Dict of float32 Boxes under the suite's names, in the suite's shapes (a scalar has shape [1]).
     Actions are float32 [A] in [-1, 1], scaled to the limits of each actuator; where an actuator has none (lqr), the
-    action is the control itself. The suite's time limit truncates; an end with discount 0 before it terminates.
+    action is the control itself. The suite's time limit truncates (lqr, which has none, is cut after
+    1000 steps where it is made by its name); an end with discount 0 before it terminates.
 
     `reset(seed=s)` gives the episode that `suite.load(..., task_kwargs={"random": s})` gives, for 0 <= s < 2**32.
 
@@ -91,7 +92,7 @@ class DMControl(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     Raises:
         ValueError: the suite has no such task.
-        RuntimeError: rendering is asked for on a machine without OpenGL.
+        RenderingError: rendering is asked for on a machine without OpenGL.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012  as Gymnasium has it
@@ -117,7 +118,7 @@ class DMControl(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         from dm_control import suite
 
         if render_mode is not None and not opengl.rendering_works():
-            raise RuntimeError(opengl.MISSING)
+            raise opengl.RenderingError(opengl.MISSING)
         # Some models (lqr) are themselves drawn at random: a fixed draw makes a seeded reset repeat in every process.
         arguments: dict[str, Any] = {"random": np.random.RandomState(0)}
         if time_limit is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import math
 from dataclasses import dataclass, field
 from functools import partial
@@ -116,6 +117,7 @@ def make(
     """
     arguments = {key: value for key, value in locals().items() if key != "options"} | options
     spec, suite = _find(task), suites.suite_of(task)
+    _check_options(task, spec, options)
     if observation not in ("state", "pixels"):
         raise ValueError(f"observation={observation!r} is not available; use observation='state' or 'pixels'.")
     _check_integer("image_size", image_size, 1)
@@ -141,6 +143,9 @@ def make(
     pixels = observation == "pixels" or (suite is not None and suite.seen)
     if pixels and not _renders(spec):
         raise ValueError(f"{task} renders no frames (render_mode='rgb_array'): use observation='state'.")
+    if render_mode is not None and not _renders(spec, render_mode):
+        modes = ", ".join(repr(mode) for mode in _render_modes(spec) or ()) or "none"
+        raise ValueError(f"{task} has no render_mode={render_mode!r}; it has {modes}.")
     config = TaskConfig(
         spec,
         seed,
@@ -162,9 +167,12 @@ def make(
         arguments=arguments,
         remake=partial(make, **arguments),
     )
-    if not workers:
+    if workers:
+        return WorkerVectorEnv(environments, workers, description=description, deadline=deadline)
+    try:
         return InProcessVectorEnv(environments, description=description)
-    return WorkerVectorEnv(environments, workers, description=description, deadline=deadline)
+    except (gymnasium.error.Error, ImportError) as error:
+        raise ValueError(f"{task} cannot be made here: {_first_line(error)}") from error
 
 
 def _find(task: str) -> EnvSpec:
@@ -173,7 +181,10 @@ def _find(task: str) -> EnvSpec:
     suites.register(task)
     module, _, name = task.rpartition(":")
     if module:
-        importlib.import_module(module)
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"The module of {task!r} is not found: {error}; install what defines the task.") from None
     spec = gymnasium.registry.get(name)
     if spec is not None and spec.entry_point is not None:
         return spec
@@ -185,12 +196,44 @@ def _find(task: str) -> EnvSpec:
     raise ValueError(f"There is no task {task!r}; {advice}")
 
 
-def _renders(spec: EnvSpec) -> bool:
+def _creator(spec: EnvSpec) -> Any:
+    """What makes the task's environments; None where that cannot even be imported."""
+    try:
+        return load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
+    except (gymnasium.error.Error, ImportError, AttributeError):
+        return None
+
+
+def _render_modes(spec: EnvSpec) -> list[str] | None:
+    """As far as can be seen without making the task; None where nothing is said."""
+    return getattr(_creator(spec), "metadata", {}).get("render_modes")
+
+
+def _renders(spec: EnvSpec, mode: str = "rgb_array") -> bool:
     """Whether the task gives frames, as far as can be seen without making it."""
-    entry = spec.entry_point
-    creator = load_env_creator(entry) if isinstance(entry, str) else entry
-    modes = getattr(creator, "metadata", {}).get("render_modes")
-    return modes is None or "rgb_array" in modes
+    modes = _render_modes(spec)
+    return modes is None or mode in modes
+
+
+def _check_options(task: str, spec: EnvSpec, options: dict[str, Any]) -> None:
+    """Raise ValueError for an argument that neither ``make`` nor the task has, with the nearest that there are."""
+    creator = _creator(spec)
+    if creator is None:
+        return
+    known = inspect.signature(creator).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return
+    own = [name for name in inspect.signature(make).parameters if name not in ("task", "options")]
+    names = [*own, *(name for name in known if name not in own)]
+    for option in options:
+        if option not in known and option != "max_episode_steps":
+            nearest = difflib.get_close_matches(option, names, n=2, cutoff=0.5)
+            advice = f"did you mean {' or '.join(nearest)}?" if nearest else f"accepted are {', '.join(names)}."
+            raise ValueError(f"{task} has no argument {option!r}; {advice}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
 def _draws_here(spec: EnvSpec) -> bool:

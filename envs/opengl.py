@@ -13,6 +13,11 @@ import os
 _PLATFORM_DEVICE = 0x313F  # EGL_PLATFORM_DEVICE_EXT
 _MAXIMUM_DEVICES = 16
 
+
+class RenderingError(RuntimeError):
+    """Frames are asked for on a machine that cannot draw them."""
+
+
 MISSING = (
     "Rendering needs OpenGL, and either MUJOCO_GL=disabled was set or neither EGL nor OSMesa works on this machine: "
     "unset MUJOCO_GL and install the Debian packages libegl1 libegl-mesa0 libgl1-mesa-dri."

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import TransformAction, TransformObservation
 
 ACCEPTED_OBSERVATIONS = (
-    "Box (vectors, or uint8 images [H, W, C]), Discrete, MultiDiscrete, MultiBinary, or a Dict of them"
+    "Box (vectors, or uint8 images [H, W, C]), Discrete, MultiDiscrete, MultiBinary, or one Dict of them, not nested"
 )
 ACCEPTED_ACTIONS = "Box with finite bounds, Discrete or MultiDiscrete"
 _FLOAT32_MAXIMUM = float(np.finfo(np.float32).max)
@@ -158,6 +158,8 @@ def standard_actions(env: gymnasium.Env, task: str) -> gymnasium.Env:
         return env
     if not isinstance(space, spaces.Box):
         raise UnsupportedSpaceError(f"Action space {space} of {task} is not accepted; accepted are {ACCEPTED_ACTIONS}.")
+    if not np.prod(space.shape):
+        raise UnsupportedSpaceError(f"Action space {space} of {task} is empty: there is nothing to decide.")
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         raise UnsupportedSpaceError(
             f"Action space {space} of {task} has infinite bounds; accepted are {ACCEPTED_ACTIONS}: "

@@ -2,7 +2,7 @@
 
     python scripts/benchmark.py tdmpc2 --size 5m
 
-The batch comes out of a replay, as in training. Without a task, observations are 24 numbers and actions 6.
+The batch comes out of a replay, as in training; observations are 24 numbers and actions 6, unless told otherwise.
 """
 
 from __future__ import annotations

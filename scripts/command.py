@@ -6,7 +6,11 @@ import contextlib
 import logging
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Suppress
 
 import envs
 
@@ -32,9 +36,27 @@ class TaskOptions:
     time_limit: int | None = None
     """Of an episode, in environment steps; None: the task's own."""
 
+    options: Annotated[dict[str, Any], Suppress] = field(default_factory=dict)
+    """Further arguments of the task, of a run that a program began."""
+
     def make(self, seed: int, **changes: object) -> envs.TaskVectorEnv:
-        options = vars(self) | {"seed": seed} | changes
-        return envs.make(options.pop("task"), **options)
+        arguments = vars(self) | self.options | {"seed": seed} | changes
+        del arguments["options"]
+        return envs.make(arguments.pop("task"), **arguments)
+
+
+def task_of(task: TaskOptions | None, logdir: Path) -> TaskOptions:
+    """The task of a run, whose folder says None where a program made the environments.
+
+    Raises:
+        ValueError: the commands cannot make these environments.
+    """
+    if task is None:
+        raise ValueError(
+            f"The environments of {logdir} were made by a program, not by envs.make with plain arguments, and are not known "
+            "here: go on with agents.train, or evaluate with agents.evaluate, in that program."
+        )
+    return task
 
 
 @contextlib.contextmanager

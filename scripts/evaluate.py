@@ -12,7 +12,7 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from command import one_sentence_errors
+from command import one_sentence_errors, task_of
 from train import TrainCommand
 from tyro.conf import Positional, arg
 
@@ -40,7 +40,9 @@ class EvaluateCommand:
 def main() -> None:
     with one_sentence_errors(RuntimeError):
         command = tyro.cli(EvaluateCommand, description=__doc__)
-        options = read_config(command.logdir, TrainCommand).task
+        options = task_of(read_config(command.logdir, TrainCommand).task, command.logdir)
+        if command.episodes < 1 or (command.num_envs is not None and command.num_envs < 1):
+            raise ValueError(f"Give at least 1 of each: episodes={command.episodes}, num_envs={command.num_envs}.")
         count = command.num_envs or (1 if command.video else command.episodes)
         if command.video is not None:
             check_suffix(command.video, FILMS)

@@ -65,7 +65,7 @@ def main() -> None:
         model = worldmodel.load(command.logdir, named_device(command.device))
         steps, spec = load_recording(command.logdir)
         title = (
-            f"{run.task.task}, {run.run.recipe.name} {run.run.recipe.size}, "
+            f"{run.task.task if run.task else 'own task'}, {run.run.recipe.name} {run.run.recipe.size}, "
             f"{int(find_checkpoint(command.logdir).name):,} steps"
         )
         started = time.monotonic()

@@ -12,12 +12,12 @@ import argparse
 import dataclasses
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from command import TaskOptions, one_sentence_errors
+from command import TaskOptions, one_sentence_errors, task_of
 from tyro.conf import AvoidSubcommands, arg
 
 import agents
@@ -31,7 +31,7 @@ from worldmodel.loading import CHECKPOINTS
 
 @dataclass(frozen=True)
 class TrainCommand:
-    task: Annotated[TaskOptions, arg(name="")] = TaskOptions()
+    task: Annotated[TaskOptions, arg(name="")] = field(default_factory=TaskOptions)
     run: Annotated[agents.RunConfig, arg(name="")] = agents.RunConfig()
     objectives: tuple[str, ...] = ()
     """What the representation learns from instead of the recipe's own objectives: names, each with or without a weight, as in
@@ -54,6 +54,7 @@ def parse(arguments: list[str]) -> TrainCommand:
         if head.logdir is not None and head.logdir != head.resume:
             raise ValueError("A run goes on in its own folder: give --resume without --logdir.")
         stored = read_config(head.resume, TrainCommand)
+        task_of(stored.task, head.resume)
         default = dataclasses.replace(stored, resume=head.resume, logdir=head.resume)
     else:
         name = next((a for a in arguments[:1] if not a.startswith("-")), "tdmpc2")
@@ -87,7 +88,7 @@ def imagination_in_words(logdir: Path) -> str:
 
 
 def main() -> None:
-    with one_sentence_errors(envs.WorkerError, envs.NonFiniteError):
+    with one_sentence_errors(envs.WorkerError, envs.NonFiniteError, envs.RenderingError):
         command = parse(sys.argv[1:])
         logdir, run = command.logdir, command.run
         if command.resume is None and any((logdir / CHECKPOINTS).glob("*")):

@@ -54,8 +54,9 @@ def find_checkpoint(path: Path) -> Path:
     for sentence in damaged:
         log.warning("Passed over: %s", sentence)
     if folder is None:
-        found = f"; {len(damaged)} are damaged" if damaged else ""
-        raise FileNotFoundError(
-            f"No checkpoint in {path / CHECKPOINTS}{found}: give the folder of a run (its --logdir)."
-        )
+        if damaged:
+            raise FileNotFoundError(
+                f"All {len(damaged)} checkpoints in {path / CHECKPOINTS} are damaged: none can be read."
+            )
+        raise FileNotFoundError(f"No checkpoint in {path / CHECKPOINTS}: give the folder of a run (its --logdir).")
     return folder

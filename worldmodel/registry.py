@@ -104,6 +104,8 @@ def config_to_dict(config: Any) -> Any:
         return {"kind": kind, **values} if kind else values
     if isinstance(config, (tuple, list)):
         return [config_to_dict(value) for value in config]
+    if isinstance(config, dict):
+        return {name: config_to_dict(value) for name, value in config.items()}
     return config
 
 
@@ -113,6 +115,8 @@ def config_from_dict(annotation: Any, data: Any) -> Any:
     Raises:
         ValueError: an unknown kind or option, with the nearest known one.
     """
+    if isinstance(data, dict) and typing.get_origin(annotation) is dict:
+        return data
     if isinstance(data, dict):
         data = dict(data)
         kind = data.pop("kind", None)

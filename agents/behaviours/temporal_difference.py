@@ -33,6 +33,13 @@ class DiscountConfig:
     high: float = 0.995
     """The greatest discount, and that of tasks without a time limit."""
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.low <= self.high <= 1 and self.denominator > 0):
+            raise ValueError(
+                "A discount needs 0 ≤ low ≤ high ≤ 1 and denominator > 0: got "
+                f"low={self.low}, high={self.high}, denominator={self.denominator}."
+            )
+
     def resolve(self, episode_length: int | None) -> float:
         if episode_length is None:
             return self.high
@@ -71,6 +78,10 @@ class TemporalDifferenceConfig(BehaviourConfig):
     """Greatest logarithm of the policy's standard deviation, before squashing."""
     scale_rate: float = 0.01
     """Rate of the moving average of the values' 5–95 % range, by which the policy's loss divides them."""
+
+    def __post_init__(self) -> None:
+        if self.critics < 1:
+            raise ValueError(f"The ensemble has at least one Q function: got critics={self.critics}.")
 
 
 @behaviours.register("temporal-difference", TemporalDifferenceConfig)

@@ -108,6 +108,20 @@ def test_episodes_that_the_environments_cannot_share_are_refused(episodes):
         agents.evaluate(tiny_agent(tasks), tasks, EXECUTION, episodes=episodes)
 
 
+def test_an_episode_without_end_is_left_and_that_is_said(monkeypatch, caplog):
+    monkeypatch.setattr("agents.evaluation.LONGEST", 9)
+    tasks = own_environments(AutoresetMode.SAME_STEP, 2, length=50)
+    result = agents.evaluate(tiny_agent(tasks), tasks, EXECUTION, episodes=4)
+    assert result.lengths == [9, 9] and result.returns == [9.0, 9.0]
+    assert "An episode did not end within 9 decisions" in caplog.text
+
+
+def test_an_agent_of_other_spaces_is_refused():
+    agent = tiny_agent(envs.make("Pendulum-v1"))
+    with pytest.raises(ValueError, match=r"made for other spaces: .*Action categories is \(2,\) instead of \(\)"):
+        agents.evaluate(agent, envs.make("CartPole-v1"), EXECUTION, episodes=1)
+
+
 def test_mean_and_standard_error():
     result = Evaluation([1.0, 2.0, 6.0], [1, 1, 1])
     assert result.mean == 3.0

@@ -50,6 +50,7 @@ def test_the_published_numbers_are_the_defaults():
         (lambda tasks: agents.make("tdmpc2", tasks, batchsize=3), "'batchsize': did you mean 'batch_size'"),
         (lambda tasks: agents.make("tdmpc2", tasks, batch_length=1), "batch_length ≥ 2.*: got 256, 1"),
         (lambda tasks: agents.make(tiny_recipe(), tasks, size="5m"), "has its size already, 1m"),
+        (lambda tasks: agents.make("tdmpc2", "Pendulum-v1"), "made for a vector environment, not for str"),
     ],
 )
 def test_wrong_names_and_numbers_are_answered_in_a_sentence(call, words):

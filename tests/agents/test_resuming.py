@@ -213,7 +213,7 @@ def test_where_all_checkpoints_are_damaged_one_sentence_says_so(tmp_path):
         truncate(path / "model.safetensors")
     with pytest.raises(DamagedError, match=r"No checkpoint of .* is undamaged: start anew with another --logdir\.$"):
         tiny_trainer(envs.make("Counting-v0"), tmp_path)
-    with pytest.raises(FileNotFoundError, match="2 are damaged"):
+    with pytest.raises(FileNotFoundError, match="All 2 checkpoints in .* are damaged"):
         worldmodel.load(tmp_path)
 
 

@@ -177,6 +177,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_last_checkpoint_intact
         ({"steps": 0}, "steps is at least 1"),
         ({"final_episodes": 0}, "final_episodes is at least 1"),
         ({"eval_every": -1}, "eval_every is at least 0"),
+        ({"checkpoint_minutes": float("nan")}, "checkpoint_minutes is at least 0"),
     ],
 )
 def test_numbers_that_make_no_run_are_refused(options, words):
@@ -190,6 +191,11 @@ def test_what_cannot_work_later_is_refused_before_the_first_step(tmp_path):
         tiny_trainer(tasks, tmp_path, evaluation_tasks=tasks)
     with pytest.raises(ValueError, match="There is no device 'gpu'"):
         tiny_trainer(tasks, tmp_path, replay_device="gpu")
+    with pytest.raises(ValueError, match="made for other spaces"):
+        agents.train(agents.make(tiny_recipe(), tasks), envs.make("Pendulum-v1"), steps=5, logdir=tmp_path)
+    with pytest.raises(ValueError, match=r"Only agents of agents\.make know how they are trained"):
+        one = agents.make(tiny_recipe(), tasks)
+        agents.train(agents.Agent(one.config, one.spec), tasks, steps=5, logdir=tmp_path)
     with pytest.raises(ValueError, match="'stepz'|'evalevery': did you mean 'eval_every'"):
         agents.train(agents.make(tiny_recipe(), tasks), tasks, steps=5, logdir=tmp_path, evalevery=3)
 

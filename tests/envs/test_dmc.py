@@ -40,13 +40,21 @@ def test_every_task_of_the_suite_is_registered_under_its_published_name():
     } <= names
 
 
+def test_every_task_ends_where_lqr_does_not_converge():
+    tasks = envs.make("dmc/lqr-lqr-2-1")
+    tasks.reset()
+    for decision in range(1, 501):
+        *_, truncated, _ = tasks.step(np.zeros((1, *tasks.single_action_space.shape), np.float32))
+        assert truncated[0] == (decision == 500)
+
+
 def test_registered_episode_lengths_are_the_suite_s_own():
     from dm_control import suite
 
     for domain, tasks in dmc.SUITE.items():
         limit = suite.load(domain, tasks[0])._step_limit
         registered = gymnasium.spec(dmc.task_name(domain, tasks[0])).max_episode_steps
-        assert registered == (None if np.isinf(limit) else round(limit))
+        assert registered == (1000 if np.isinf(limit) else round(limit))  # lqr has none and need not end
 
 
 def test_importing_envs_imports_no_simulator_and_no_torch():

@@ -94,12 +94,25 @@ def test_a_name_like_no_other_is_answered_too():
         ({"deadline": 0}, "deadline=0"),
         ({"observation": "pixles"}, "use observation='state'"),
         ({"max_episode_steps": 5}, "use time_limit"),
+        ({"num_env": 2}, "CartPole-v1 has no argument 'num_env'; did you mean num_envs"),
+        ({"sutton_barto": True}, "did you mean sutton_barto_reward"),
+        ({"render_mode": "rgb"}, "no render_mode='rgb'; it has 'human', 'rgb_array'"),
     ],
 )
 def test_wrong_arguments_are_answered_in_one_sentence(arguments: dict, message: str):
     with pytest.raises(ValueError, match=message) as raised:
         envs.make("CartPole-v1", **arguments)
     assert "\n" not in str(raised.value)
+
+
+def test_a_task_that_cannot_be_made_here_says_why_in_one_sentence():
+    for task, why in (
+        ("nomodule:Foo-v0", "No module named 'nomodule'"),
+        ("GymV21Environment-v0", "cannot be made here"),
+    ):
+        with pytest.raises(ValueError, match=why) as raised:
+            envs.make(task)
+        assert "\n" not in str(raised.value)
 
 
 def test_options_reach_the_task():
@@ -137,6 +150,11 @@ def test_other_action_spaces_are_refused_by_name(space: spaces.Space):
         envs.make("Probe-v0", action_space=space)
     message = str(raised.value)
     assert type(space).__name__ in message and "accepted are Box with finite bounds" in message
+
+
+def test_an_empty_action_space_is_refused_as_such():
+    with pytest.raises(UnsupportedSpaceError, match="is empty: there is nothing to decide"):
+        envs.make("Probe-v0", action_space=spaces.Box(-1, 1, (0,)))
 
 
 @pytest.mark.parametrize(

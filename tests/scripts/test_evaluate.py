@@ -1,8 +1,12 @@
 import json
 
+import gymnasium
 import imageio
 import pytest
 from commands import TINY, command
+
+import agents
+import envs
 
 PLAIN = ("--device", "cpu", "--compile", "no")
 
@@ -49,6 +53,8 @@ def test_a_video_of_an_episode_plays_in_real_time(run, tmp_path, suffix):
     [
         (["--video", "film.avi"], "'film.avi' cannot be written: give a name that ends in .gif or .mp4"),
         (["--episodes", "3", "--num-envs", "2"], "give a multiple of 2"),
+        (["--episodes", "0"], "Give at least 1 of each: episodes=0"),
+        (["--num-envs", "0"], "num_envs=0"),
     ],
 )
 def test_what_is_given_wrongly_ends_with_code_2_and_one_sentence(run, arguments, words):
@@ -65,9 +71,6 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 
 
 def test_the_run_of_a_program_is_known_to_the_commands(tmp_path):
-    import agents
-    import envs
-
     tasks = envs.make("Pendulum-v1", time_limit=12, seed=3)
     recipe = agents.recipe("tdmpc2", "1m")
     plain = agents.ExecutionConfig(device="cpu", precision="float32", compile="no")
@@ -76,3 +79,34 @@ def test_the_run_of_a_program_is_known_to_the_commands(tmp_path):
     said = command("evaluate.py", tmp_path, "--episodes", 2, *PLAIN)
     assert said.code == 0, said.error
     assert json.loads(said.out.splitlines()[-1])["lengths"] == [12, 12]
+
+
+def trained(tasks, logdir):
+    agent = agents.make("tdmpc2", tasks, size="1m", batch_size=4, random_decisions=12)
+    options = {"films": 0, "eval_episodes": 1, "final_episodes": 1, "eval_every": 0}
+    plain = agents.ExecutionConfig(device="cpu", precision="float32", compile="no")
+    agents.train(agent, tasks, steps=12, logdir=logdir, execution=plain, **options)
+    return agent
+
+
+def test_the_commands_know_the_options_that_a_program_gave_to_its_task(tmp_path):
+    agent = trained(envs.make("Pendulum-v1", time_limit=12, seed=3, g=0.5), tmp_path)
+    said = command("evaluate.py", tmp_path, "--episodes", 2, "--device", "cpu")
+    assert said.code == 0, said.error
+    returns = {}
+    for g in (0.5, 10.0):
+        tasks = envs.make("Pendulum-v1", time_limit=12, num_envs=2, g=g)
+        execution = agents.Execution(agents.ExecutionConfig(device="cpu", compile="no"))
+        returns[g] = agents.evaluate(agent, tasks, execution, episodes=2, seed=20_000).returns
+    assert json.loads(said.out.splitlines()[-1])["returns"] == pytest.approx(returns[0.5], rel=1e-4)
+    assert returns[10.0] != pytest.approx(returns[0.5], rel=1e-4)
+
+
+def test_environments_that_a_program_made_itself_are_not_taken_for_others(tmp_path):
+    trained(gymnasium.make_vec("Pendulum-v1", num_envs=2), tmp_path)
+    for arguments in (["evaluate.py", tmp_path], ["train.py", "--resume", tmp_path, "--steps", 20]):
+        said = command(*arguments)
+        assert said.code == 2
+        assert said.error.count("were made by a program") == 1 and "Traceback" not in said.error
+    said = command("imagine.py", tmp_path, "--horizon", 3, "--out", tmp_path / "dream.gif", "--inspection.updates", 2)
+    assert said.code == 0, said.error

@@ -149,6 +149,13 @@ def test_a_second_run_into_the_same_folder_is_refused_in_a_sentence(whole):
         (["tdmpc2", "--log-every", "0"], "log_every is at least 1"),
         (["dreamerv3", "--objectives", "barlo"], "no objective named 'barlo': did you mean 'barlow'"),
         (["--resume", "nowhere"], "nowhere has no config.yaml: give the folder of a run"),
+        (["tdmpc2", "--task", "nomodule:Foo-v0"], "No module named 'nomodule'; install what defines the task"),
+        (["tdmpc2", "--task", "GymV21Environment-v0"], "GymV21Environment-v0 cannot be made here"),
+        (["tdmpc2", "--watch", "--task", "GymV21Environment-v0"], "GymV21Environment-v0 cannot be made here"),
+        (["tdmpc2", "--train-ratio", "nan"], "train_ratio > 0: got 256, 4 and nan"),
+        (["tdmpc2", "--checkpoint-minutes", "nan"], "checkpoint_minutes is at least 0"),
+        (["tdmpc2", "--replay-capacity", "3"], "replay_capacity of at least 10"),
+        (["tdmpc2", "--model.dynamics.group-size", "0"], "group_size=0"),
     ],
 )
 def test_what_is_given_wrongly_ends_with_code_2_and_one_sentence(tmp_path, arguments, words):
@@ -156,6 +163,14 @@ def test_what_is_given_wrongly_ends_with_code_2_and_one_sentence(tmp_path, argum
     said = command("train.py", *arguments, *([] if resumed else ["--logdir", tmp_path / "run"]))
     assert_one_sentence(said, words)
     assert not any((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_a_folder_that_is_a_file_and_a_configuration_that_is_none_are_refused_in_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("text")
+    assert_one_sentence(command("train.py", "tdmpc2", *TINY, "--logdir", tmp_path / "file"), "give another --logdir")
+    for text, words in (("", "holds no configuration"), ("a: [", "is not the YAML that a run wrote")):
+        (tmp_path / "config.yaml").write_text(text)
+        assert_one_sentence(command("train.py", "--resume", tmp_path), words)
 
 
 def assert_one_sentence(said, words):
@@ -172,6 +187,8 @@ def assert_one_sentence(said, words):
         (["--bach-size", "3"], "--batch-size"),  # misspelt: answered with the right one
         (["--precision", "float16"], "float32"),
         (["--behaviour.planner.elites", "600"], "MPPI takes its elites"),
+        (["--behaviour.critics", "0"], "critics=0"),
+        (["--behaviour.discount.high", "2"], "high=2.0"),
     ],
 )
 def test_wrong_options_end_with_code_2_and_say_what_is_accepted(tmp_path, arguments, words):

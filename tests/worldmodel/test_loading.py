@@ -60,7 +60,7 @@ def test_where_there_is_nothing_to_load_a_sentence_says_what_to_give(tmp_path):
         worldmodel.load(tmp_path)
     assert "\n" not in str(caught.value)
     spoil(save(model(), tmp_path, 1))
-    with pytest.raises(FileNotFoundError, match="1 are damaged"):
+    with pytest.raises(FileNotFoundError, match="All 1 checkpoints in .* are damaged"):
         worldmodel.load(tmp_path)
 
 

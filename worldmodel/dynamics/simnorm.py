@@ -42,6 +42,8 @@ class SimNormDynamics(Dynamics):
 
     def __init__(self, config: SimNormDynamicsConfig, *, embed_dim: int, action_dim: int) -> None:
         super().__init__()
+        if config.group_size < 1:
+            raise ValueError(f"SimNorm's groups have at least one unit: got group_size={config.group_size}.")
         if config.latent_dim % config.group_size:
             raise ValueError(
                 f"SimNorm cuts the latent state into groups of {config.group_size}: latent_dim={config.latent_dim} is not a "
