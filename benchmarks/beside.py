@@ -1,12 +1,12 @@
 """Updates and plans a second beside another implementation, alternating within one run.
 
-    python benchmarks/beside.py --python OTHER/venv/bin/python --script OTHER/speed.py
+    python benchmarks/beside.py --python OTHER/venv/bin/python --script "benchmarks/references/tdmpc2.py CHECKOUT"
     python benchmarks/beside.py --recipe dreamerv3 --size 12m --kinds update --python ... --script ...
 
-The other implementation runs in a process of its own. Its script, which is not part of this project, answers each line
-``update`` or ``plan`` on its standard input by doing one and printing the milliseconds. Both do the same work, on 24 numbers
-or an image and 6 actions: TD-MPC2's recipe at size 5m in batches of 256 × 4, MPPI with 512 candidates in 6 iterations,
-without terminations; the Dreamers in batches of 16 × 64, with a continuation.
+The other implementation runs in a process of its own. Its script, in `benchmarks/references/`, where it is said how to get the
+code, answers each line ``update`` or ``plan`` on its standard input by doing one and printing the milliseconds. Both do the same
+work, on 24 numbers or an image and 6 actions: TD-MPC2's recipe at size 5m in batches of 256 × 4, MPPI with 512 candidates in 6
+iterations, without terminations; the Dreamers in batches of 16 × 64, with a continuation.
 """
 
 from __future__ import annotations

@@ -60,7 +60,10 @@ def parse(arguments: list[str]) -> TrainCommand:
         name = next((a for a in arguments[:1] if not a.startswith("-")), "tdmpc2")
         recipe = agents.with_objectives(agents.recipe(name, head.size), head.objectives)
         default = TrainCommand(run=agents.RunConfig(recipe))
-    command = tyro.cli(TrainCommand, args=arguments, default=default, description=__doc__, config=(AvoidSubcommands,))
+    description = f"{__doc__}\nRecipes: {', '.join(agents.RECIPES)}."
+    command = tyro.cli(
+        TrainCommand, args=arguments, default=default, description=description, config=(AvoidSubcommands,)
+    )
     if head.resume is None:
         if command.run.recipe.name != default.run.recipe.name:
             agents.recipe(command.run.recipe.name)
