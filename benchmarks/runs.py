@@ -88,7 +88,7 @@ TDMPC2 = (
     Run("dmc/reacher-easy", 100_000, 0),
     Run("dmc/cartpole-swingup", 50_000, 1),
     Run("dmc/cartpole-swingup", 50_000, 2),
-    Run("dmc/cartpole-swingup", 50_000, 0, variant="float32", options=("--precision", "float32")),
+    *(Run("Pendulum-v1", 2_400, n, variant="float32", options=("--precision", "float32")) for n in range(3)),
 )
 
 # The published curves learn from 512 replayed steps a decision on dm_control.
