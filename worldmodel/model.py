@@ -74,12 +74,13 @@ class WorldModel(nn.Module):
             )
             for objective in config.objectives
         )
-        rates = [cast(Objective, one).target_rate for one in self.objectives if one.target == "momentum"]
+        bootstrapped = [cast(Objective, one) for one in self.objectives if one.target == "momentum"]
+        rates = [one.target_rate for one in bootstrapped]
         if len(set(rates)) > 1:
             raise ValueError(
                 f"The objectives ask for target encoders of different rates, {rates}: give them one target_rate."
             )
-        self.target_rate = rates[0] if rates else None
+        self.target_rate = bootstrapped[0].rate if rates else None
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False) if rates else None
 
     @property
@@ -96,7 +97,8 @@ class WorldModel(nn.Module):
         stored = {name: steps.extras[name][:, 0] for name in self.dynamics.stored() if name in steps.extras}
         if not stored:
             return Scene(self.encoder, self.dynamics, steps, target_encoder=self.target_encoder)
-        rest = steps._replace(extras={}).select((slice(None), slice(1, None)))
+        kept = {name: value for name, value in steps.extras.items() if name not in stored}
+        rest = steps._replace(extras=kept).select((slice(None), slice(1, None)))
         before, previous = self.dynamics.restore(stored), steps.action[:, 0]
         return Scene(self.encoder, self.dynamics, rest, before, previous, self.target_encoder)
 
@@ -138,7 +140,7 @@ class WorldModel(nn.Module):
             cast(Objective, objective).after_update(own, progress)
         if self.target_encoder is not None and self.target_rate is not None:
             targets: list[Tensor] = list(self.target_encoder.parameters())
-            torch._foreach_lerp_(targets, list[Tensor](self.encoder.parameters()), self.target_rate)
+            torch._foreach_lerp_(targets, list[Tensor](self.encoder.parameters()), self.target_rate(progress))
 
     def believe(self, state: State, action: Tensor, observation: dict[str, Tensor], is_first: Tensor) -> State:
         """One step with evidence: last state [B, ...] and action [B, A], observation [B, ...] → state [B, ...]."""

@@ -50,6 +50,10 @@ class Registry(Generic[Part]):
     def names(self) -> list[str]:
         return sorted(self._parts)
 
+    def name(self, config: Any) -> str:
+        """The name of the part that ``config`` configures."""
+        return next(name for name, (config_class, _) in self._parts.items() if config_class is type(config))
+
     def config(self, name: str, **options: Any) -> Any:
         """The configuration of the part called ``name``, with its defaults changed by ``options``."""
         if name not in self._parts:
@@ -79,8 +83,9 @@ class Registry(Generic[Part]):
         named = [p for p in inspect.signature(part).parameters.values() if p.kind is p.KEYWORD_ONLY]
         missing = [p.name for p in named if p.default is p.empty and p.name not in context]
         if missing:
-            name = next(name for name, (config_class, _) in self._parts.items() if config_class is type(config))
-            raise ValueError(f"The {self.kind} {name!r} has to know {' and '.join(missing)}: add {missing[0]}=….")
+            raise ValueError(
+                f"The {self.kind} {self.name(config)!r} has to know {' and '.join(missing)}: add {missing[0]}=…."
+            )
         return {p.name: context[p.name] for p in named if p.name in context}
 
 

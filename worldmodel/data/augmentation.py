@@ -1,27 +1,126 @@
-"""Augmentations of observations, on their device, in the random state of the process."""
+"""Augmentations of observations, on their device, in the random state of the process.
+
+Every function takes observations [B, T, ...] by name. What it draws is drawn once for each sequence, so that a sequence still
+moves as it did, or anew for each step. Images [B, T, H, W, C] come back as they were given, or as floats in 0 … 255.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
-def random_shift(observation: dict[str, Tensor], pixels: int) -> dict[str, Tensor]:
-    """Images [B, T, H, W, C] shifted by up to ``pixels`` in each direction, each sequence as a whole; vectors as they are.
+@dataclass(frozen=True)
+class AugmentationConfig:
+    shift: int = 4
+    """Pixels by which images are shifted at most (DrQ, arXiv 2004.13649: 4 of 84)."""
+    crop: float = 1.0
+    """Smallest side of a random crop, which is scaled up to the image's own size, as a share of it; 1: none."""
+    jitter: float = 0.0
+    """Strength of colour jitter: brightness, contrast and saturation change by up to this share."""
+    noise: float = 0.0
+    """Standard deviation of noise on pixels, whose range is 0 to 1 here."""
+    scaling: float = 0.2
+    """Vectors are multiplied by 1 ± this (random amplitude scaling; RAD, arXiv 2004.14990)."""
+    vector_noise: float = 0.05
+    """Standard deviation of noise on vectors."""
+    each_step: bool = False
+    """Whether shifts, crops, jitter and scaling are drawn anew at each step, instead of once for a sequence."""
+
+
+def augment(observation: dict[str, Tensor], config: AugmentationConfig) -> dict[str, Tensor]:
+    """One augmented view. One-hot categories and other integers that are no images stay as they are."""
+    images = {name: value for name, value in observation.items() if value.ndim == 5}
+    vectors = {name: value for name, value in observation.items() if value.ndim == 3 and value.is_floating_point()}
+    if images:
+        images = random_shift(images, config.shift, config.each_step) if config.shift else images
+        images = random_crop(images, config.crop, config.each_step) if config.crop < 1 else images
+        images = colour_jitter(images, config.jitter, config.each_step) if config.jitter else images
+        images = pixel_noise(images, config.noise) if config.noise else images
+    vectors = random_scaling(vectors, config.scaling, config.each_step) if config.scaling else vectors
+    if config.vector_noise:
+        vectors = {name: value + config.vector_noise * torch.randn_like(value) for name, value in vectors.items()}
+    return observation | images | vectors
+
+
+def random_shift(observation: dict[str, Tensor], pixels: int, each_step: bool = False) -> dict[str, Tensor]:
+    """Images shifted by up to ``pixels`` in each direction; vectors as they are.
 
     What comes in from beyond the border repeats it (DrQ, arXiv 2004.13649; the same over time as in DreamerPro, arXiv
     2110.14565). Images of one observation are shifted alike.
     """
     any_entry = next(iter(observation.values()))
-    batch, device = any_entry.shape[0], any_entry.device
-    down, right = torch.randint(-pixels, pixels + 1, (2, batch, 1), device=device)
+    (batch, length), device = any_entry.shape[:2], any_entry.device
+    down, right = torch.randint(-pixels, pixels + 1, (2, batch, length if each_step else 1, 1), device=device)
 
     def shift(images: Tensor) -> Tensor:
-        _, length, height, width, _ = images.shape
-        rows = (torch.arange(height, device=device) + down).clamp(0, height - 1)  # [B, H]
-        columns = (torch.arange(width, device=device) + right).clamp(0, width - 1)  # [B, W]
+        height, width = images.shape[2:4]
+        rows = (torch.arange(height, device=device) + down).clamp(0, height - 1)  # [B, T or 1, H]
+        columns = (torch.arange(width, device=device) + right).clamp(0, width - 1)  # [B, T or 1, W]
         sequence = torch.arange(batch, device=device).view(batch, 1, 1, 1)
         time = torch.arange(length, device=device).view(1, length, 1, 1)
-        return images[sequence, time, rows.view(batch, 1, height, 1), columns.view(batch, 1, 1, width)]
+        return images[sequence, time, rows.unsqueeze(3), columns.unsqueeze(2)]
 
     return {name: shift(value) if value.ndim == 5 else value for name, value in observation.items()}
+
+
+def random_crop(observation: dict[str, Tensor], smallest: float, each_step: bool = False) -> dict[str, Tensor]:
+    """Images cut to a square of ``smallest`` to 1 times their side, anywhere, and scaled up again, bilinearly."""
+    any_entry = next(iter(observation.values()))
+    shape, device = _drawn(any_entry, each_step), any_entry.device
+    side = smallest + (1 - smallest) * torch.rand(shape, device=device)
+    across, down = (1 - side) * (2 * torch.rand(2, *shape, device=device) - 1)
+
+    def crop(images: Tensor) -> Tensor:
+        batch, length = images.shape[:2]
+        zero = torch.zeros_like(side)
+        rows = [torch.stack(row, -1) for row in ((side, zero, across), (zero, side, down))]
+        transform = torch.stack(rows, -2).expand(batch, length, 2, 3).flatten(0, 1)
+        flat = images.flatten(0, 1).permute(0, 3, 1, 2).float()
+        grid = F.affine_grid(transform, list(flat.shape), align_corners=False)
+        cut = F.grid_sample(flat, grid, padding_mode="border", align_corners=False)
+        return cut.permute(0, 2, 3, 1).unflatten(0, (batch, length))
+
+    return {name: crop(value) if value.ndim == 5 else value for name, value in observation.items()}
+
+
+def colour_jitter(observation: dict[str, Tensor], strength: float, each_step: bool = False) -> dict[str, Tensor]:
+    """Brightness, contrast and, of images with three channels, saturation multiplied by 1 ± ``strength`` (SimCLR, 2002.05709)."""
+    any_entry = next(iter(observation.values()))
+    shape, device = (*_drawn(any_entry, each_step), 1, 1, 1), any_entry.device
+    brightness, contrast, saturation = 1 + strength * (2 * torch.rand(3, *shape, device=device) - 1)
+
+    def jitter(images: Tensor) -> Tensor:
+        x = images.float() * brightness
+        x = x.mean((-3, -2, -1), keepdim=True).lerp(x, contrast)
+        if x.shape[-1] == 3:
+            x = x.mean(-1, keepdim=True).lerp(x, saturation)
+        return x.clamp(0, 255)
+
+    return {name: jitter(value) if value.ndim == 5 else value for name, value in observation.items()}
+
+
+def pixel_noise(observation: dict[str, Tensor], deviation: float) -> dict[str, Tensor]:
+    """Images with noise of their own in every pixel of every step."""
+
+    def noisy(images: Tensor) -> Tensor:
+        return (images.float() + 255 * deviation * torch.randn(images.shape, device=images.device)).clamp(0, 255)
+
+    return {name: noisy(value) if value.ndim == 5 else value for name, value in observation.items()}
+
+
+def random_scaling(vectors: dict[str, Tensor], share: float, each_step: bool = False) -> dict[str, Tensor]:
+    """Vectors [B, T, D] multiplied by a number in 1 ± ``share``, all of an observation by the same."""
+    if not vectors:
+        return vectors
+    any_entry = next(iter(vectors.values()))
+    factor = 1 + share * (2 * torch.rand(*_drawn(any_entry, each_step), 1, device=any_entry.device) - 1)
+    return {name: value * factor for name, value in vectors.items()}
+
+
+def _drawn(entry: Tensor, each_step: bool) -> tuple[int, int]:
+    """Leading dimensions of what is drawn for an entry [B, T, ...]."""
+    return entry.shape[0], entry.shape[1] if each_step else 1

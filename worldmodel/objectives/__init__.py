@@ -1,21 +1,72 @@
 """What encoder and dynamics learn from, one file a family. ``make("consistency", …)`` builds one by name."""
 
 from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
-from worldmodel.objectives.clustering import Prototypes, PrototypesConfig
-from worldmodel.objectives.contrastive import InfoNCE, InfoNCEConfig
+from worldmodel.objectives.bootstrap import BYOL, BYOLConfig, SimSiam, SimSiamConfig
+from worldmodel.objectives.clustering import (
+    DeepCluster,
+    DeepClusterConfig,
+    Prototypes,
+    PrototypesConfig,
+    SwAV,
+    SwAVConfig,
+)
+from worldmodel.objectives.contrastive import (
+    CURL,
+    CURLConfig,
+    InfoNCE,
+    InfoNCEConfig,
+    MoCo,
+    MoCoConfig,
+    NTXent,
+    NTXentConfig,
+)
+from worldmodel.objectives.cpc import CPC, CPCConfig
+from worldmodel.objectives.forecast import SPR, BYOLExplore, BYOLExploreConfig, SPRConfig
 from worldmodel.objectives.generative import Reconstruction, ReconstructionConfig
+from worldmodel.objectives.joint import JointConfig, JointEmbedding
 from worldmodel.objectives.predictive import Consistency, ConsistencyConfig
-from worldmodel.objectives.redundancy import Barlow, BarlowConfig
+from worldmodel.objectives.redundancy import (
+    WMSE,
+    Barlow,
+    BarlowConfig,
+    BarlowTwins,
+    BarlowTwinsConfig,
+    SIGReg,
+    SIGRegConfig,
+    VICReg,
+    VICRegConfig,
+    WMSEConfig,
+)
 
 make = objectives.make
 
 __all__ = [
+    "BYOL",
+    "CPC",
+    "CURL",
+    "SPR",
+    "WMSE",
+    "BYOLConfig",
+    "BYOLExplore",
+    "BYOLExploreConfig",
     "Barlow",
     "BarlowConfig",
+    "BarlowTwins",
+    "BarlowTwinsConfig",
+    "CPCConfig",
+    "CURLConfig",
     "Consistency",
     "ConsistencyConfig",
+    "DeepCluster",
+    "DeepClusterConfig",
     "InfoNCE",
     "InfoNCEConfig",
+    "JointConfig",
+    "JointEmbedding",
+    "MoCo",
+    "MoCoConfig",
+    "NTXent",
+    "NTXentConfig",
     "Objective",
     "ObjectiveConfig",
     "Outcome",
@@ -23,6 +74,16 @@ __all__ = [
     "PrototypesConfig",
     "Reconstruction",
     "ReconstructionConfig",
+    "SIGReg",
+    "SIGRegConfig",
+    "SPRConfig",
+    "SimSiam",
+    "SimSiamConfig",
+    "SwAV",
+    "SwAVConfig",
+    "VICReg",
+    "VICRegConfig",
+    "WMSEConfig",
     "make",
     "objectives",
 ]

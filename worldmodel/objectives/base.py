@@ -40,13 +40,20 @@ class Objective(nn.Module):
 
     target: Literal["none", "stop-gradient", "momentum"] = "none"
     """Which encoder gives its targets: none, the online one without gradient, or a moving average of it."""
+    over_batch: bool = False
+    """Whether its loss depends on which steps are in a batch together: statistics, or negatives. Then two half batches
+    accumulated are not one whole."""
     target_rate: float = 1.0
-    """With a momentum target: how far that moves towards the online encoder at each update."""
+    """With a momentum target: how far that moves towards the online encoder at each update, at first."""
 
     def __init__(self) -> None:
         super().__init__()
         self.decoder: Decoder | None = None
         """What it learns to give observations back with, if it does: imagination is looked at through it."""
+
+    def rate(self, progress: float) -> float:
+        """``target_rate`` as it is when ``progress``, from 0 to 1, of the training is done."""
+        return self.target_rate
 
     def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
         """Augmented or masked observations [B, T, ...] that it looks at instead; () if none."""

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from worldmodel.data import Steps
 from worldmodel.data.augmentation import random_shift
+from worldmodel.nn import ranks
 from worldmodel.nn.rms import initialise_by_fan_in
 from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
+from worldmodel.objectives.joint import Compared, JointConfig, JointEmbedding, Pairs
 from worldmodel.scene import Scene
 
 
@@ -46,6 +48,7 @@ class Prototypes(Objective):
     norm 1. The first step of a sequence falls to none.
     """
 
+    over_batch = True
     target = "momentum"
     updates: Tensor
 
@@ -71,29 +74,30 @@ class Prototypes(Objective):
             with torch.no_grad():
                 target = self.target_projector(looks.target_embedding[:, 1:].float())
                 scores = F.normalize(target, dim=-1) @ prototypes.t()
-                assigned = torch.cat([self.assign(view) for view in scores.chunk(2)])
+                weight = looks.valid[:, 1:].float()
+                views = zip(scores.chunk(2), weight.chunk(2), strict=True)
+                assigned = torch.cat([self.assign(*view) for view in views])
                 swapped = torch.cat(assigned.chunk(2)[::-1])
 
             def fall(projected: Tensor, to: Tensor) -> Tensor:
                 logits = F.normalize(projected, dim=-1) @ prototypes.t() / self.config.temperature
-                return -(to * logits.log_softmax(-1)).sum(-1).mean()
+                return ranks.mean(-(to * logits.log_softmax(-1)).sum(-1).flatten(), weight.flatten())
+
+            def norm(projected: Tensor) -> Tensor:
+                return ranks.mean((projected.norm(dim=-1) - 1).square().flatten(), looks.valid.flatten())
 
             losses = {
                 "swav": fall(embedding[:, 1:], swapped),
                 "temporal": fall(features[:, 1:], assigned),
-                "norm": sum((x.norm(dim=-1) - 1).square().mean() for x in (embedding, features)),
+                "norm": norm(embedding) + norm(features),
             }
         return Outcome({name: self.config.weight * loss for name, loss in losses.items()})
 
-    def assign(self, scores: Tensor) -> Tensor:
-        """Scores [B, T, K] → assignments [B, T, K], which sum to 1 and use all prototypes alike."""
+    def assign(self, scores: Tensor, weight: Tensor) -> Tensor:
+        """Scores [B, T, K], weight [B, T] → assignments [B, T, K], which sum to 1 and use all prototypes alike."""
         config = self.config
-        logits = (scores / config.sinkhorn_temperature).flatten(0, 1)  # [N, K]
-        logits = logits - logits.logsumexp((0, 1))
-        for _ in range(config.sinkhorn_iterations):
-            logits = logits - logits.logsumexp(0, keepdim=True) - math.log(logits.shape[1])
-            logits = logits - logits.logsumexp(1, keepdim=True) - math.log(logits.shape[0])
-        return (logits + math.log(logits.shape[0])).exp().view_as(scores)
+        rows = scores.flatten(0, 1), weight.flatten()
+        return sinkhorn(*rows, config.sinkhorn_temperature, config.sinkhorn_iterations).view_as(scores)
 
     def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
         self.updates += 1
@@ -101,3 +105,134 @@ class Prototypes(Objective):
         targets: list[Tensor] = list(self.target_projector.parameters())
         online: list[Tensor] = list(self.embedding_projector.parameters())
         torch._foreach_lerp_(targets, online, self.config.target_rate)
+
+
+def sinkhorn(scores: Tensor, weight: Tensor, temperature: float, iterations: int) -> Tensor:
+    """Scores [N, K] of rows for prototypes → assignments [N, K] (SwAV, arXiv 2006.09882, section 3.1), without gradient.
+
+    Every row that counts (weight [N] above 0) sums to 1, and all prototypes are used alike, up to what ``iterations`` rounds
+    reach. It works in the logarithmic domain, where exp(score / temperature) cannot overflow, over the rows of all ranks.
+    """
+    counts = ranks.joined(weight) > 0
+    logits = (ranks.joined(scores.detach()) / temperature).masked_fill(~counts.unsqueeze(1), -torch.inf)
+    rows = counts.sum().clamp(min=1).log()
+    for _ in range(iterations):
+        logits = logits - logits.logsumexp(0, keepdim=True) - math.log(logits.shape[1])
+        by_row = logits.logsumexp(1, keepdim=True).masked_fill(~counts.unsqueeze(1), 0.0)
+        logits = logits - by_row - rows
+    own = slice(ranks.rank() * len(scores), (ranks.rank() + 1) * len(scores))
+    return (logits + rows).exp()[own]
+
+
+@dataclass(frozen=True)
+class SwAVConfig(JointConfig):
+    prototypes: int = 3000
+    """K, how many."""
+    temperature: float = 0.1
+    """τ, of the softmax over prototypes."""
+    sinkhorn_iterations: int = 3
+    """Rounds of making the assignment even."""
+    sinkhorn_temperature: float = 0.05
+    """ε, of the assignment before that."""
+    frozen_updates: int = 313
+    """Updates during which the prototypes stay as they were drawn."""
+
+
+@objectives.register("swav", SwAVConfig)
+class SwAV(JointEmbedding):
+    """Each description falls to the prototypes that the other is assigned to, evenly (arXiv 2006.09882, equation 2)."""
+
+    updates: Tensor
+
+    def __init__(self, config: SwAVConfig, *, embed_dim: int, feature_dim: int | None = None) -> None:
+        super().__init__(config, embed_dim=embed_dim, feature_dim=feature_dim)
+        self.temperature, self.frozen_updates = config.temperature, config.frozen_updates
+        self.rounds = config.sinkhorn_temperature, config.sinkhorn_iterations
+        self.prototypes = nn.Parameter(F.normalize(torch.randn(config.prototypes, self.outputs), dim=1))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    def compare(self, pairs: Pairs) -> Compared:
+        learns = (self.updates >= self.frozen_updates).float()
+        prototypes = F.normalize(learns * self.prototypes + (1 - learns) * self.prototypes.detach(), dim=1)
+        scores = [F.normalize(x, dim=1) @ prototypes.t() for x in (pairs.one, pairs.other)]
+        assigned = [sinkhorn(x, pairs.weight, *self.rounds) for x in scores]
+        losses = [
+            ranks.mean(-(to * (x / self.temperature).log_softmax(1)).sum(1), pairs.weight)
+            for x, to in zip(scores, reversed(assigned), strict=True)
+        ]
+        agreement = ranks.mean((assigned[0].argmax(1) == assigned[1].argmax(1)).float(), pairs.weight)
+        return Compared(torch.stack(losses).mean(), {"agreement": agreement})
+
+    def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
+        self.updates += 1
+        self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
+
+
+@dataclass(frozen=True)
+class DeepClusterConfig(JointConfig):
+    prototypes: int = 3000
+    """K, clusters of each clustering."""
+    clusterings: int = 3
+    """How many, from different starts."""
+    temperature: float = 0.1
+    """τ, of the softmax over clusters."""
+    memory: int = 16_384
+    """Descriptions of past batches that are clustered."""
+    refit_every: int = 500
+    """Updates between two clusterings."""
+    iterations: int = 10
+    """Rounds of k-means at each."""
+
+
+@objectives.register("deepcluster", DeepClusterConfig)
+class DeepCluster(JointEmbedding):
+    """DeepCluster v2 (arXiv 1807.05520; 2006.09882, appendix D): descriptions fall to the clusters of their twins.
+
+    The clusters are spherical k-means' over the last ``memory`` descriptions, a sliding window of replay, fitted anew every
+    ``refit_every`` updates from the centroids there are; those of empty clusters stay.
+    """
+
+    centroids: Tensor
+    memory: Tensor
+    memory_weight: Tensor
+    updates: Tensor
+
+    def __init__(self, config: DeepClusterConfig, *, embed_dim: int, feature_dim: int | None = None) -> None:
+        super().__init__(config, embed_dim=embed_dim, feature_dim=feature_dim)
+        self.temperature, self.refit_every, self.iterations = config.temperature, config.refit_every, config.iterations
+        drawn = torch.randn(config.clusterings, config.prototypes, self.outputs)
+        self.register_buffer("centroids", F.normalize(drawn, dim=-1))
+        self.register_buffer("memory", torch.zeros(config.memory, self.outputs))
+        self.register_buffer("memory_weight", torch.zeros(config.memory))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    def compare(self, pairs: Pairs) -> Compared:
+        one, other = F.normalize(pairs.one, dim=1), F.normalize(pairs.other, dim=1)
+        scores = [torch.einsum("nd,ckd->cnk", x, self.centroids) for x in (one, other)]
+        losses = [
+            -x.div(self.temperature).log_softmax(-1).gather(-1, twin.argmax(-1, keepdim=True)).squeeze(-1).mean(0)
+            for x, twin in zip(scores, reversed(scores), strict=True)
+        ]
+        agreement = (scores[0].argmax(-1) == scores[1].argmax(-1)).float().mean(0)
+        metrics = {"agreement": ranks.mean(agreement, pairs.weight)}
+        pending = {"description": ranks.joined(other.detach()), "weight": ranks.joined(pairs.weight)}
+        return Compared(ranks.mean(torch.stack(losses).mean(0), pairs.weight), metrics, pending)
+
+    def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
+        size = len(self.memory)
+        self.memory.copy_(torch.cat([pending["description"], self.memory])[:size])
+        self.memory_weight.copy_(torch.cat([pending["weight"], self.memory_weight])[:size])
+        self.updates += 1
+        if self.updates % self.refit_every == 0:
+            fitted = [k_means(self.memory, self.memory_weight, start, self.iterations) for start in self.centroids]
+            self.centroids.copy_(torch.stack(fitted))
+
+
+def k_means(rows: Tensor, weight: Tensor, centroids: Tensor, iterations: int) -> Tensor:
+    """Spherical k-means of unit rows [N, D] that weigh [N], from unit centroids [K, D]; a cluster without rows keeps its own."""
+    for _ in range(iterations):
+        nearest = (rows @ centroids.t()).argmax(1)
+        summed = torch.zeros_like(centroids).index_add_(0, nearest, weight.unsqueeze(1) * rows)
+        filled = torch.zeros_like(centroids[:, 0]).index_add_(0, nearest, weight) > 0
+        centroids = torch.where(filled.unsqueeze(1), F.normalize(summed, dim=1), centroids)
+    return centroids

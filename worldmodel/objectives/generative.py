@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from worldmodel.data import Spec
 from worldmodel.decoders import DecoderConfig, VectorDecoderConfig, decoders
+from worldmodel.nn import ranks
 from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
 from worldmodel.scene import Scene
 
@@ -35,4 +36,4 @@ class Reconstruction(Objective):
     def forward(self, scene: Scene) -> Outcome:
         assert self.decoder is not None
         error = self.decoder.loss(scene.features("filtered"), scene.steps.observation)
-        return Outcome({"reconstruction": self.config.weight * error.mean()})
+        return Outcome({"reconstruction": self.config.weight * ranks.mean(error.flatten(), scene.valid.flatten())})

@@ -80,7 +80,7 @@ def test_losses_are_swapped_assignments_own_assignments_and_norms():
 
 def test_assignments_are_whole_for_each_step_and_even_over_prototypes():
     objective = world(sinkhorn_iterations=50).objectives[0]
-    assigned = objective.assign(torch.rand(6, 4, 6))
+    assigned = objective.assign(torch.rand(6, 4, 6), torch.ones(6, 4))
     torch.testing.assert_close(assigned.sum(-1), torch.ones(6, 4))
     torch.testing.assert_close(assigned.sum((0, 1)), torch.full((6,), 4.0), rtol=1e-3, atol=0)
 

@@ -1,0 +1,80 @@
+"""Every registered objective, small, in both of its places: beside a dynamics model and behind an encoder alone."""
+
+import torch
+from small import CONFIG, CONTINUOUS, shaken
+from torch import nn
+
+from worldmodel import WorldModel, objectives
+from worldmodel.data import Steps
+from worldmodel.objectives import Outcome
+from worldmodel.scene import Scene
+
+SMALL = {
+    "barlow-twins": {"projector": (8, 6)},
+    "byol": {"projector": (8, 6), "predictor": 8},
+    "byol-explore": {"units": 8, "horizon": 3},
+    "cpc": {"dim": 8, "horizon": 3},
+    "deepcluster": {"projector": (8, 6), "prototypes": 5, "clusterings": 2, "memory": 40, "refit_every": 2},
+    "moco": {"projector": (8, 6), "queue": 70},
+    "ntxent": {"projector": (8, 6)},
+    "prototypes": {"prototypes": 6, "dim": 4, "frozen_updates": 0},
+    "sigreg": {"projector": (8, 6), "slices": 16},
+    "simsiam": {"projector": (8, 6), "predictor": 8},
+    "spr": {"units": 8, "horizon": 3},
+    "swav": {"projector": (8, 6), "prototypes": 5, "frozen_updates": 0},
+    "vicreg": {"projector": (8, 6)},
+    "wmse": {"projector": (8, 6)},
+}
+NAMES = objectives.objectives.names()
+ONLY_BESIDE_DYNAMICS = ("barlow", "consistency", "infonce", "prototypes", "reconstruction")
+PLACES = [(name, True) for name in NAMES] + [(name, False) for name in NAMES if name not in ONLY_BESIDE_DYNAMICS]
+
+
+class Place(nn.Module):
+    """An encoder, dynamics or none, a target encoder, and one objective whose weights all matter."""
+
+    def __init__(self, name: str, with_dynamics: bool = True, **options) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        one = shaken(WorldModel(CONFIG, CONTINUOUS))
+        self.encoder, self.dynamics = one.encoder, one.dynamics if with_dynamics else None
+        self.target_encoder = shaken(WorldModel(CONFIG, CONTINUOUS), seed=1).encoder.requires_grad_(False)
+        context = {"spec": CONTINUOUS, "embed_dim": self.encoder.embed_dim}
+        context |= {"feature_dim": one.feature_dim} if with_dynamics else {}
+        self.objective = objectives.make(name, options=SMALL.get(name, {}) | options, **context)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in self.objective.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+    def scene(self, steps: Steps) -> Scene:
+        return Scene(self.encoder, self.dynamics, steps, target_encoder=self.target_encoder)
+
+    def forward(self, steps: Steps) -> Outcome:
+        return self.objective(self.scene(steps))
+
+    def loss(self, steps: Steps) -> torch.Tensor:
+        """The sum of its losses; views and slices are drawn alike at each call."""
+        torch.manual_seed(1)
+        return sum(self(steps).losses.values())
+
+    def learned(self) -> dict[str, nn.Parameter]:
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    @torch.no_grad()
+    def after_update(self, pending: dict[str, torch.Tensor]) -> None:
+        self.objective.after_update(pending, 0.5)
+
+
+def with_history(place: Place, steps: Steps, updates: int = 3) -> Place:
+    """The place after some updates' pending writes: queues and memories are filled, in part."""
+    for _ in range(updates):
+        place.after_update(place(steps).pending)
+    return place
+
+
+def gradients(place: Place, steps: Steps) -> dict[str, torch.Tensor]:
+    place.zero_grad()
+    place.loss(steps).backward()
+    return {name: p.grad.clone() for name, p in place.learned().items() if p.grad is not None}

@@ -1,0 +1,150 @@
+"""Contrastive objectives beside plain loops, and at their known values."""
+
+import math
+
+import pytest
+import torch
+from everyone import Place
+from rows import bare, cosine, counted, pairs
+from small import stream
+
+from worldmodel.objectives import CPCConfig, CURLConfig, MoCoConfig, NTXentConfig
+from worldmodel.objectives.contrastive import allowed
+
+SCOPES = ["batch", "episode", "time"]
+
+
+def negatives(scope: str, given, n: int) -> list[int]:
+    """The rows that n is told from."""
+    others = [m for m in counted(given) if m != n]
+    if scope == "batch":
+        return others
+    same_episode = [m for m in others if given.episode[m] == given.episode[n]]
+    same_time = [m for m in others if given.time[m] == given.time[n]]
+    return [m for m in (same_episode if scope == "episode" else same_time) if (m in same_episode) != (m in same_time)]
+
+
+def cross_entropy(positive: torch.Tensor, others: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([positive, *others]).exp().sum().log() - positive
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_negatives_are_what_their_scope_says(scope):
+    given = pairs(20)
+    found = allowed(scope, given.episode, given.time)
+    for n in range(20):
+        expected = negatives(scope, given, n)
+        assert [m for m in counted(given) if found[n, m]] == expected
+    assert scope == "batch" or any(len(negatives(scope, given, n)) > 1 for n in range(20))
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_ntxent_finds_the_twin_among_all_others(scope):
+    given = pairs(20)
+    losses = []
+    for a, b in ((given.one, given.other), (given.other, given.one)):
+        for n in counted(given):
+            others = [cosine(a[n], x[m]) / 0.3 for x in (a, b) for m in negatives(scope, given, n)]
+            losses.append(cross_entropy(cosine(a[n], b[n]) / 0.3, others))
+    found = bare("ntxent", temperature=0.3, negatives=scope).compare(given)
+    torch.testing.assert_close(found.loss, torch.stack(losses).mean())
+
+
+def test_ntxent_of_constant_descriptions_is_chance():
+    given = pairs()
+    constant = given._replace(one=torch.ones(10, 4), other=torch.ones(10, 4), weight=torch.ones(10))
+    assert bare("ntxent").compare(constant).loss.item() == pytest.approx(math.log(2 * 10 - 1))
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_moco_finds_the_key_among_those_of_past_batches(scope):
+    given, past = pairs(), pairs(seed=1)
+    objective = bare("moco", queue=64, negatives=scope)
+    first = objective.compare(past)
+    if scope != "episode":
+        assert first.loss == 0  # nothing to be told from yet
+    objective.after_update(first.pending, 0.0)
+    losses = []
+    for n in counted(given):
+        keys = [given.other[m] for m in negatives("episode", given, n)]
+        if scope != "episode":
+            keys = [past.other[m] for m in counted(past) if scope == "batch" or past.time[m] == given.time[n]]
+        losses.append(
+            cross_entropy(cosine(given.one[n], given.other[n]) / 0.2, [cosine(given.one[n], k) / 0.2 for k in keys])
+        )
+    torch.testing.assert_close(objective.compare(given).loss, torch.stack(losses).mean())
+
+
+def test_mocos_queue_wraps_without_losing_keys_and_its_own_keys_are_not_in_it():
+    objective, batches = bare("moco", queue=25), [pairs(seed=n) for n in range(4)]
+    for batch in batches:
+        found = objective.compare(batch)
+        for key in found.pending["key"]:
+            assert not (objective.queue == key).all(1).any()
+        objective.after_update(found.pending, 0.0)
+    keys = torch.cat([objective.compare(batch).pending["key"] for batch in batches])
+    held = {tuple(row.tolist()) for row in objective.queue}
+    assert held == {tuple(row.tolist()) for row in keys[-25:]}
+    assert objective.position == 40 % 25
+    objective.after_update({"key": torch.arange(120.0).view(30, 4).double(), "time": torch.arange(30)}, 0.0)
+    assert sorted(objective.queue_time.tolist()) == list(range(5, 30))
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_curl_scores_by_a_bilinear_form(scope):
+    given, objective = pairs(20), bare("curl", negatives=scope, projector=(4,))
+    losses = []
+    for n in counted(given):
+        scores = {m: given.one[n] @ objective.bilinear @ given.other[m] for m in [n, *negatives(scope, given, n)]}
+        losses.append(cross_entropy(scores.pop(n), list(scores.values())))
+    torch.testing.assert_close(objective.compare(given).loss, torch.stack(losses).mean())
+
+
+def test_the_papers_numbers_are_the_defaults():
+    assert (MoCoConfig().temperature, MoCoConfig().decay, MoCoConfig().queue) == (0.2, 0.999, 65_536)
+    assert (CURLConfig().decay, CURLConfig().projector) == (0.95, (50,))
+    assert NTXentConfig().temperature == 0.1 and CPCConfig().horizon == 10
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("with_dynamics", [True, False])
+def test_cpc_tells_each_future_from_those_of_its_scope(scope, with_dynamics):
+    steps = stream(size=4, length=6)
+    place = Place("cpc", with_dynamics, horizon=3, negatives=scope)
+    embedding = place.encoder(steps.observation)
+    features = (
+        place.dynamics.features(place.dynamics.filter(embedding, steps.action, steps.is_first).states)
+        if with_dynamics
+        else embedding
+    )
+    first = steps.is_first
+    by_distance = []
+    for k in range(1, 4):
+        rows = [(b, t) for b in range(4) for t in range(6 - k) if not first[b, t + 1 : t + k + 1].any()]
+
+        def episode(b, t):
+            return b, int(first[b, 1 : t + 1].sum())
+
+        losses = []
+        for b, t in rows:
+            inputs = torch.cat([features[b, t], *(steps.action[b, t + j] for j in range(k))])
+            predicted = place.objective.predictions[k - 1](inputs)
+            others = []
+            for c, u in rows:
+                same_episode, same_time = episode(c, u + k) == episode(b, t + k), u == t
+                if (c, u) != (b, t) and {
+                    "batch": True,
+                    "episode": same_episode and not same_time,
+                    "time": same_time and not same_episode,
+                }[scope]:
+                    others.append(predicted @ place.objective.description(embedding[c, u + k]))
+            losses.append(cross_entropy(predicted @ place.objective.description(embedding[b, t + k]), others))
+        by_distance.append(torch.stack(losses).mean())
+    torch.testing.assert_close(place.loss(steps), torch.stack(by_distance).mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_cpc_looks_at_the_actions_in_between():
+    steps = stream(size=6, length=6)
+    place = Place("cpc", False)
+    other = steps._replace(action=steps.action.roll(1, 0))
+    assert not torch.equal(place.loss(steps), place.loss(other))

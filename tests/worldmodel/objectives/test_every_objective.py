@@ -1,0 +1,104 @@
+"""What holds for every registered objective."""
+
+import dataclasses
+
+import pytest
+import torch
+from everyone import NAMES, PLACES, Place, gradients, with_history
+from small import stream, with_other_unexecuted_actions
+
+from worldmodel.data import Steps
+
+STEPS = stream(size=12, length=6)
+WHOLE = STEPS._replace(  # no episode ends inside
+    is_first=torch.zeros_like(STEPS.is_first),
+    is_last=torch.zeros_like(STEPS.is_last),
+    is_terminal=torch.zeros_like(STEPS.is_terminal),
+)
+everywhere = pytest.mark.parametrize(("name", "with_dynamics"), PLACES)
+
+
+def padded(steps: Steps, observation: float, action: float) -> Steps:
+    """The steps of which the last two of every third sequence are padding, filled with the values given."""
+    valid = torch.ones_like(steps.is_first)
+    valid[::3, -2:] = False
+    there = valid.unsqueeze(-1)
+    state = torch.where(there, steps.observation["state"], observation)
+    return steps._replace(
+        observation={"state": state},
+        action=torch.where(there, steps.action, action),
+        extras={"valid": valid},
+    )
+
+
+@everywhere
+def test_actions_that_were_never_executed_change_nothing(name, with_dynamics):
+    place = with_history(Place(name, with_dynamics), STEPS)
+    assert torch.equal(place.loss(STEPS), place.loss(with_other_unexecuted_actions(STEPS)))
+
+
+@everywhere
+def test_padding_changes_nothing(name, with_dynamics):
+    place = with_history(Place(name, with_dynamics), padded(STEPS, 0.0, 0.0))
+    one, other = (place.loss(padded(STEPS, *filled)) for filled in ((0.0, 0.0), (5.0, -1.0)))
+    assert torch.equal(one, other)
+    assert not torch.equal(one, place.loss(STEPS))
+
+
+@everywhere
+def test_gradients_reach_what_learns_and_never_the_target(name, with_dynamics):
+    place = with_history(Place(name, with_dynamics), STEPS)
+    found = gradients(place, STEPS)
+    assert found.keys() == {n for n in place.learned() if not n.startswith("dynamics.")} | {
+        n for n in found if n.startswith("dynamics.")
+    }
+    assert all(value.isfinite().all() for value in found.values())
+    assert any(value.any() for n, value in found.items() if n.startswith("encoder."))
+    if with_dynamics and name != "consistency":
+        assert any(value.any() for n, value in found.items() if n.startswith("dynamics."))
+    assert all(p.grad is None for p in place.parameters() if not p.requires_grad)
+
+
+@everywhere
+def test_a_forward_writes_nothing_and_what_is_written_survives_a_checkpoint(name, with_dynamics):
+    place = Place(name, with_dynamics)
+    before = {key: value.clone() for key, value in place.state_dict().items()}
+    first = place(STEPS)
+    assert all(torch.equal(value, before[key]) for key, value in place.state_dict().items())
+    place.after_update(first.pending)
+    place.after_update(place(WHOLE).pending)
+    again = Place(name, with_dynamics)
+    again.load_state_dict(place.state_dict())
+    assert torch.equal(place.loss(STEPS), again.loss(STEPS))
+
+
+@everywhere
+def test_two_half_batches_accumulate_to_one_where_it_says_so(name, with_dynamics):
+    place = with_history(Place(name, with_dynamics), WHOLE)
+    whole = gradients(place, WHOLE)
+    halves = [gradients(place, WHOLE.select(rows)) for rows in (slice(0, 6), slice(6, 12))]
+    same = [torch.allclose(whole[key], (halves[0][key] + halves[1][key]) / 2, rtol=1e-3, atol=1e-6) for key in whole]
+    assert all(same) != place.objective.over_batch
+
+
+@everywhere
+def test_one_graph_is_made_of_it(name, with_dynamics):
+    place = Place(name, with_dynamics)
+    eager = place.loss(STEPS)
+    place.forward = torch.compile(place.forward, fullgraph=True, backend="eager")
+    torch.testing.assert_close(place.loss(STEPS), eager)
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_weight_multiplies_every_loss(name):
+    config = Place(name).objective.config
+    heavy = dataclasses.replace(config, weight=3 * config.weight)
+    losses = []
+    for place in (Place(name), Place(name, weight=heavy.weight)):
+        torch.manual_seed(1)
+        losses.append(place(STEPS).losses)
+    one, three = losses
+    assert one.keys() == three.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(3 * value, three[key])

@@ -1,0 +1,75 @@
+"""Contrastive predictive coding in time: the past and the actions in between are to tell the future from what it is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.data import Spec
+from worldmodel.nn import ranks, readout
+from worldmodel.nn.rms import initialise_by_fan_in
+from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
+from worldmodel.objectives.contrastive import Scope, allowed, over_rows, told_apart
+from worldmodel.scene import Scene
+
+
+@dataclass(frozen=True)
+class CPCConfig(ObjectiveConfig):
+    horizon: int = 10
+    """K, how many steps ahead; no more than a sequence is long."""
+    negatives: Scope = "batch"
+    """What the future is told from: that of all other steps of the batch, of its own episode at other times, or of other
+    sequences at its time. Where something stays the same throughout an episode (a background, a colour), batch and time let
+    the model tell episodes apart by that alone: then choose episode."""
+    dim: int = 512
+    """Width of predictions, of the predicted descriptions and of the hidden layers between."""
+    layers: int = 1
+    """Hidden layers of each prediction."""
+
+
+@objectives.register("cpc", CPCConfig)
+class CPC(Objective):
+    """Σₖ −log softmax of prediction(features at t, actions t … t + k − 1) · description of the embedding at t + k, / K.
+
+    Conditioned on the actions as TWISTER is (ICLR 2025), after CPC (arXiv 1807.03748, equation 4); each distance has a
+    prediction network of its own. A pair counts inside one episode alone. Gradient reaches both sides.
+    """
+
+    over_batch = True
+
+    def __init__(self, config: CPCConfig, *, spec: Spec, embed_dim: int, feature_dim: int | None = None) -> None:
+        super().__init__()
+        self.config = config
+        inputs, action = feature_dim or embed_dim, spec.action.dim
+        self.predictions = nn.ModuleList(
+            readout(inputs + k * action, config.dim, config.layers, config.dim, "rmsnorm-silu")
+            for k in range(1, config.horizon + 1)
+        )
+        self.description = nn.Linear(embed_dim, config.dim, bias=False).apply(initialise_by_fan_in)
+
+    def forward(self, scene: Scene) -> Outcome:
+        features, described = scene.features("filtered"), self.description(scene.embedding)
+        losses, found = [], []
+        for k in range(1, min(self.config.horizon, scene.length - 1) + 1):
+            loss, right = self.ahead(scene, features, described, k)
+            losses.append(loss)
+            found.append(right)
+        loss = torch.stack(losses).mean()
+        return Outcome({"cpc": self.config.weight * loss}, {"cpc_found": torch.stack(found).mean().detach()})
+
+    def ahead(self, scene: Scene, features: Tensor, described: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Loss and share found at a distance of k, both scalars."""
+        count = scene.length - k
+        between = torch.cat([scene.steps.action[:, j : j + count] for j in range(k)], dim=-1)
+        predicted = self.predictions[k - 1](torch.cat([features[:, :count], between], dim=-1))
+        episode = scene.episode[:, k:] + ranks.rank() * (1 << 32)
+        time = torch.arange(count, device=episode.device).expand_as(episode)
+        rows = predicted.float(), described[:, k:].float(), scene.pairs(k).float(), episode, time
+        predicted, key, weight, episode, time = (ranks.joined(x.flatten(0, 1)) for x in rows)
+        with torch.autocast(key.device.type, enabled=False):
+            scores = predicted @ key.t()
+        counts = allowed(self.config.negatives, episode, time) & (weight > 0)
+        loss, right = told_apart(scores.diagonal(), scores, counts)
+        return over_rows(loss, weight), over_rows(right, weight)

@@ -1,0 +1,137 @@
+"""Latent self-prediction: what is imagined ahead is to be what a target encoder will see there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from worldmodel.data import Spec, Steps
+from worldmodel.data.augmentation import AugmentationConfig, augment
+from worldmodel.nn import ranks, readout
+from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
+from worldmodel.scene import Scene
+
+
+@dataclass(frozen=True)
+class SelfPredictionConfig(ObjectiveConfig):
+    """What the latent self-predictions share."""
+
+    horizon: int = 5
+    """K, how many steps ahead; no more than a sequence is long."""
+    decay: float = 0.99
+    """How much of the target encoder is kept at each update; 0 beside an augmentation, as in SPR."""
+    augmentation: AugmentationConfig | None = None
+    """How the two views, of the past and of the future, are made; None: both see what there is."""
+    units: int = 512
+    """Width of the networks that predict."""
+
+
+class SelfPrediction(Objective):
+    """2 − 2 · cosine of the prediction and the target encoder's embedding k steps ahead, mean over k ≤ K and pairs.
+
+    Beside a dynamics model, what is predicted from are its features imagined along the replayed actions; alone, those of a
+    small model of its own (``imagined``). A pair counts inside one episode alone: none reaches across an end.
+    """
+
+    target = "momentum"
+
+    def __init__(self, config: SelfPredictionConfig, *, spec: Spec, embed_dim: int, feature_dim: int | None) -> None:
+        super().__init__()
+        self.config, self.target_rate, self.alone = config, 1 - config.decay, feature_dim is None
+        inputs = self.build(embed_dim, spec.action.dim) if feature_dim is None else feature_dim
+        self.predictor = readout(inputs, config.units, 1, embed_dim, "rmsnorm-silu")
+
+    def build(self, embed_dim: int, action_dim: int) -> int:
+        """Make the model that stands in for dynamics; the size of what it imagines."""
+        raise NotImplementedError
+
+    def imagined(self, scene: Scene, horizon: int) -> Iterator[Tensor]:
+        """What that model imagines k steps ahead, for k from 1 on: [B, T − k, D] each."""
+        raise NotImplementedError
+
+    def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
+        augmentation = self.config.augmentation
+        return () if augmentation is None else tuple(augment(steps.observation, augmentation) for _ in range(2))
+
+    def forward(self, scene: Scene) -> Outcome:
+        past = future = scene
+        if views := self.views(scene.steps):
+            past, future = (scene.seen_as([view]) for view in views)
+        horizon = min(self.config.horizon, scene.length - 1)
+        imagined = self.imagined(past, horizon) if self.alone else (past.ahead(k) for k in range(1, horizon + 1))
+        target, cosines = future.target_embedding.float(), []
+        for k, ahead in enumerate(imagined, start=1):
+            cosine = F.cosine_similarity(self.predictor(ahead).float(), target[:, k:], dim=-1)
+            cosines.append(ranks.mean(cosine.flatten(), scene.pairs(k).flatten()))
+        mean, name = torch.stack(cosines).mean(), objectives.name(self.config)
+        return Outcome({name: self.config.weight * (2 - 2 * mean)}, {f"{name}_cosine": mean.detach()})
+
+
+@dataclass(frozen=True)
+class SPRConfig(SelfPredictionConfig):
+    pass
+
+
+@objectives.register("spr", SPRConfig)
+class SPR(SelfPrediction):
+    """Self-predictive representations (arXiv 2007.05929, equation 5), without ends inside.
+
+    Alone, its transition adds to the embedding what a small network makes of it and of the action.
+    """
+
+    def __init__(self, config: SPRConfig, *, spec: Spec, embed_dim: int, feature_dim: int | None = None) -> None:
+        super().__init__(config, spec=spec, embed_dim=embed_dim, feature_dim=feature_dim)
+
+    def build(self, embed_dim: int, action_dim: int) -> int:
+        self.change = readout(embed_dim + action_dim, self.config.units, 1, embed_dim, "rmsnorm-silu")
+        return embed_dim
+
+    def imagined(self, scene: Scene, horizon: int) -> Iterator[Tensor]:
+        latent, action = scene.embedding, scene.steps.action
+        for k in range(1, horizon + 1):
+            departure = latent[:, :-1]
+            latent = departure + self.change(torch.cat([departure, action[:, k - 1 : -1]], dim=-1))
+            yield latent
+
+
+@dataclass(frozen=True)
+class BYOLExploreConfig(SelfPredictionConfig):
+    horizon: int = 8
+
+
+@objectives.register("byol-explore", BYOLExploreConfig)
+class BYOLExplore(SelfPrediction):
+    """The world model of BYOL-Explore (arXiv 2206.08332, section 3): BYOL over time.
+
+    Alone, a recurrent network reads embeddings and actions up to t, and a second one goes on from there by actions only.
+    """
+
+    def __init__(
+        self, config: BYOLExploreConfig, *, spec: Spec, embed_dim: int, feature_dim: int | None = None
+    ) -> None:
+        super().__init__(config, spec=spec, embed_dim=embed_dim, feature_dim=feature_dim)
+
+    def build(self, embed_dim: int, action_dim: int) -> int:
+        self.closed = nn.GRUCell(embed_dim + action_dim, self.config.units)
+        self.open = nn.GRUCell(action_dim, self.config.units)
+        return self.config.units
+
+    def imagined(self, scene: Scene, horizon: int) -> Iterator[Tensor]:
+        embedding, action, is_first = scene.embedding, scene.steps.action, scene.steps.is_first
+        before = torch.cat([torch.zeros_like(action[:, :1]), action[:, :-1]], dim=1)
+        before = before.masked_fill(is_first.unsqueeze(-1), 0.0)
+        belief = embedding.new_zeros(len(embedding), self.config.units)
+        beliefs = []
+        for t in range(scene.length):
+            belief = belief.masked_fill(is_first[:, t].unsqueeze(1), 0.0)
+            belief = self.closed(torch.cat([embedding[:, t], before[:, t].to(embedding.dtype)], dim=-1), belief)
+            beliefs.append(belief)
+        latent = torch.stack(beliefs, dim=1)
+        for k in range(1, horizon + 1):
+            departure, taken = latent[:, :-1], action[:, k - 1 : -1].to(latent.dtype)
+            latent = self.open(taken.flatten(0, 1), departure.flatten(0, 1)).unflatten(0, departure.shape[:2])
+            yield latent
