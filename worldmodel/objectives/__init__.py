@@ -22,7 +22,16 @@ from worldmodel.objectives.contrastive import (
 )
 from worldmodel.objectives.cpc import CPC, CPCConfig
 from worldmodel.objectives.forecast import SPR, BYOLExplore, BYOLExploreConfig, SPRConfig
-from worldmodel.objectives.generative import Reconstruction, ReconstructionConfig
+from worldmodel.objectives.generative import (
+    Denoising,
+    DenoisingConfig,
+    Inpainting,
+    InpaintingConfig,
+    Reconstruction,
+    ReconstructionConfig,
+    Variational,
+    VariationalConfig,
+)
 from worldmodel.objectives.joint import JointConfig, JointEmbedding
 from worldmodel.objectives.predictive import Consistency, ConsistencyConfig
 from worldmodel.objectives.redundancy import (
@@ -59,8 +68,12 @@ __all__ = [
     "ConsistencyConfig",
     "DeepCluster",
     "DeepClusterConfig",
+    "Denoising",
+    "DenoisingConfig",
     "InfoNCE",
     "InfoNCEConfig",
+    "Inpainting",
+    "InpaintingConfig",
     "JointConfig",
     "JointEmbedding",
     "MoCo",
@@ -83,6 +96,8 @@ __all__ = [
     "SwAVConfig",
     "VICReg",
     "VICRegConfig",
+    "Variational",
+    "VariationalConfig",
     "WMSEConfig",
     "make",
     "objectives",

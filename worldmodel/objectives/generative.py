@@ -1,12 +1,18 @@
-"""Generative objectives: the observation is to be had back from the latent state."""
+"""Generative objectives: the observation is to be had back from the latent state, or from less than all of itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from worldmodel.data import Spec
-from worldmodel.decoders import DecoderConfig, VectorDecoderConfig, decoders
-from worldmodel.nn import ranks
+import torch
+from torch import Tensor, nn
+
+from worldmodel.data import Spec, Steps
+from worldmodel.data.augmentation import AugmentationConfig, augment
+from worldmodel.data.masking import chosen, mask_block, mask_patches
+from worldmodel.decoders import Decoder, DecoderConfig, SeveralDecoderConfig, VectorDecoderConfig, decoders
+from worldmodel.nn import ranks, symlog
 from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
 from worldmodel.scene import Scene
 
@@ -21,19 +27,186 @@ class Reconstruction(Objective):
     """Mean over all steps of the error of the observation decoded from its own filtered state, summed over its entries.
 
     With the KL of a recurrent state-space model this is the evidence lower bound of PlaNet (arXiv 1811.04551) and of
-    the Dreamers; for vectors the error is taken in symlog space (DreamerV3, arXiv 2301.04104).
+    the Dreamers; for vectors the error is taken in symlog space (DreamerV3, arXiv 2301.04104). Without a dynamics model the
+    encoder is an autoencoder.
     """
 
+    decoder: Decoder
+
     def __init__(
-        self, config: ReconstructionConfig, *, spec: Spec, feature_dim: int, deterministic_dim: int = 0
+        self,
+        config: ReconstructionConfig,
+        *,
+        spec: Spec,
+        embed_dim: int | None = None,
+        feature_dim: int | None = None,
+        deterministic_dim: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
-        self.decoder = decoders.make(
-            config.decoder, spec=spec, feature_dim=feature_dim, deterministic_dim=deterministic_dim
-        )
+        self.decoder = _decoder(config.decoder, spec, embed_dim, feature_dim, deterministic_dim)
 
     def forward(self, scene: Scene) -> Outcome:
-        assert self.decoder is not None
         error = self.decoder.loss(scene.features("filtered"), scene.steps.observation)
-        return Outcome({"reconstruction": self.config.weight * ranks.mean(error.flatten(), scene.valid.flatten())})
+        return Outcome({"reconstruction": self.config.weight * over_steps(error, scene.valid)})
+
+
+@dataclass(frozen=True)
+class DenoisingConfig(ObjectiveConfig):
+    decoder: DecoderConfig = SeveralDecoderConfig()
+    noise: AugmentationConfig = AugmentationConfig(shift=0, noise=0.25, scaling=0.0, vector_noise=0.1)
+    """What is done to the observation that is seen."""
+
+
+@objectives.register("denoising", DenoisingConfig)
+class Denoising(Objective):
+    """The observation as it was, decoded from the state that a noisy one leads to (Vincent et al., ICML 2008)."""
+
+    decoder: Decoder
+
+    def __init__(
+        self,
+        config: DenoisingConfig,
+        *,
+        spec: Spec,
+        embed_dim: int,
+        feature_dim: int | None = None,
+        deterministic_dim: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.decoder = _decoder(config.decoder, spec, embed_dim, feature_dim, deterministic_dim)
+
+    def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
+        return (augment(steps.observation, self.config.noise),)
+
+    def forward(self, scene: Scene) -> Outcome:
+        features = scene.seen_as(self.views(scene.steps)).features("filtered")
+        error = self.decoder.loss(features, scene.steps.observation)
+        return Outcome({"denoising": self.config.weight * over_steps(error, scene.valid)})
+
+
+@dataclass(frozen=True)
+class InpaintingConfig(ObjectiveConfig):
+    decoder: DecoderConfig = SeveralDecoderConfig()
+    hide: Literal["patches", "block"] = "patches"
+    """What is hidden of an image: patches of a grid, or one square block."""
+    share: float = 0.5
+    """How much of an image, and of a vector's entries, is hidden."""
+    patch: int = 8
+    """Side of the patches, in pixels."""
+
+
+@objectives.register("inpainting", InpaintingConfig)
+class Inpainting(Objective):
+    """What is hidden of the observation, decoded from what is left (context encoders, arXiv 1604.07379).
+
+    Hidden pixels are seen grey, hidden entries of a vector as 0. The error counts what is hidden alone: squared, of pixels
+    between 0 and 1, of vectors in symlog space, summed over the entries.
+    """
+
+    decoder: Decoder
+
+    def __init__(
+        self,
+        config: InpaintingConfig,
+        *,
+        spec: Spec,
+        embed_dim: int,
+        feature_dim: int | None = None,
+        deterministic_dim: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.decoder = _decoder(config.decoder, spec, embed_dim, feature_dim, deterministic_dim)
+
+    def hidden(self, observation: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What is hidden, drawn anew: True in [B, T, *shape] (of images [B, T, H, W, 1]), by name."""
+        return {name: self._hidden(value) for name, value in observation.items()}
+
+    def _hidden(self, value: Tensor) -> Tensor:
+        config, (batch, length), device = self.config, value.shape[:2], value.device
+        if value.ndim == 3:
+            count = value.shape[2]
+            return chosen(batch * length, count, round(config.share * count), device).view(batch, length, count)
+        if config.hide == "patches":
+            mask = mask_patches(batch * length, value.shape[2], config.patch, config.share, device)
+        else:
+            mask = mask_block(batch * length, value.shape[2], config.share, device)
+        return mask.unflatten(0, (batch, length)).unsqueeze(-1)
+
+    def forward(self, scene: Scene) -> Outcome:
+        observation = scene.steps.observation
+        hidden = self.hidden(observation)
+        seen = {name: torch.where(hidden[name], _blank(value), value) for name, value in observation.items()}
+        guessed = self.decoder(scene.seen_as([seen]).features("filtered"))
+        errors = []
+        for name, value in observation.items():
+            guess, truth = guessed[name], value.float()
+            error = symlog(guess) - symlog(truth) if value.ndim == 3 else (guess - truth) / 255
+            errors.append((error.square() * hidden[name]).flatten(2).sum(2))
+        return Outcome({"inpainting": self.config.weight * over_steps(torch.stack(errors).sum(0), scene.valid)})
+
+
+@dataclass(frozen=True)
+class VariationalConfig(ObjectiveConfig):
+    decoder: DecoderConfig = SeveralDecoderConfig()
+    dim: int = 32
+    """Latent variables."""
+    beta: float = 4.0
+    """β, weight of the KL divergence."""
+    free_nats: float = 0.0
+    """KL that costs nothing, over all variables of a step."""
+
+
+@objectives.register("variational", VariationalConfig)
+class Variational(Objective):
+    """Reconstruction + β · KL(N(μ, σ²) ‖ N(0, I)) of a latent variable read off the features (β-VAE, arXiv 1606.05579).
+
+    β above 1 makes the variables independent, and each of them one factor of variation: ``variables`` gives their means.
+    """
+
+    def __init__(
+        self, config: VariationalConfig, *, spec: Spec, embed_dim: int, feature_dim: int | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.posterior = nn.Linear(feature_dim or embed_dim, 2 * config.dim)
+        self.painter = decoders.make(config.decoder, spec=spec, feature_dim=config.dim, deterministic_dim=0)
+
+    def variables(self, features: Tensor) -> Tensor:
+        """Features [..., F] → the means of the latent variables [..., dim]."""
+        return self.posterior(features)[..., : self.config.dim]
+
+    def forward(self, scene: Scene) -> Outcome:
+        mean, log_variance = self.posterior(scene.features("filtered")).float().chunk(2, dim=-1)
+        sample = mean + (log_variance / 2).exp() * torch.randn_like(mean)
+        error = self.painter.loss(sample, scene.steps.observation)
+        divergence = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(-1)
+        costly = self.config.beta * divergence.clamp(min=self.config.free_nats)
+        losses = {"variational": error, "variational_kl": costly}
+        return Outcome(
+            {name: self.config.weight * over_steps(loss, scene.valid) for name, loss in losses.items()},
+            {"variational_nats": over_steps(divergence, scene.valid).detach()},
+        )
+
+
+def over_steps(loss: Tensor, valid: Tensor) -> Tensor:
+    """Mean of losses [B, T] over the steps that count, of all ranks."""
+    return ranks.mean(loss.flatten(), valid.flatten())
+
+
+def _decoder(
+    config: DecoderConfig, spec: Spec, embed_dim: int | None, feature_dim: int | None, deterministic_dim: int
+) -> Decoder:
+    """Of the features beside a dynamics model, of the embedding without."""
+    if feature_dim is None and embed_dim is None:
+        raise ValueError(
+            "A decoder has to know what it decodes: add embed_dim=…, or feature_dim=… beside a dynamics model."
+        )
+    return decoders.make(config, spec=spec, feature_dim=feature_dim or embed_dim, deterministic_dim=deterministic_dim)
+
+
+def _blank(value: Tensor) -> Tensor:
+    """What stands where something is hidden."""
+    return torch.full((), 128 if value.ndim == 5 else 0, dtype=value.dtype, device=value.device)

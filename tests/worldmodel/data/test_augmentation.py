@@ -1,6 +1,14 @@
+import pytest
 import torch
 
-from worldmodel.data.augmentation import random_shift
+from worldmodel.data.augmentation import (
+    AugmentationConfig,
+    augment,
+    colour_jitter,
+    pixel_noise,
+    random_crop,
+    random_shift,
+)
 
 
 def test_a_sequence_is_shifted_as_a_whole_and_its_border_repeated():
@@ -22,3 +30,67 @@ def test_a_sequence_is_shifted_as_a_whole_and_its_border_repeated():
         seen |= set(found)
         assert torch.equal(shifted["depth"][b], shifted["camera"][b].flip(-1)), "all images of a sequence alike"
     assert len(seen) > 15 and {down for down, _ in seen} == set(range(5)) == {right for _, right in seen}
+
+
+IMAGES = torch.randint(0, 256, (30, 4, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+VECTORS = torch.randn(30, 4, 5, generator=torch.Generator().manual_seed(1)) + 3
+
+
+@pytest.mark.parametrize("each_step", [False, True])
+def test_a_crop_is_a_part_of_the_image_scaled_up(each_step):
+    ramp = torch.arange(16.0).view(1, 1, 1, 16, 1).expand(50, 3, 16, 16, 1)
+    cut = random_crop({"camera": ramp.contiguous()}, 0.5, each_step)["camera"]
+    torch.testing.assert_close(cut, cut[:, :, :1].expand_as(cut), rtol=1e-4, atol=1e-4)  # rows stay alike
+    steps = cut[..., 0, :, 0].diff(dim=-1)[..., 4:-4]  # away from the border, where pixels repeat
+    slopes = steps.mean(-1)
+    assert slopes.min() > 0.49 and slopes.max() < 1.01 and slopes.std() > 0.1
+    torch.testing.assert_close(steps, slopes.unsqueeze(-1).expand_as(steps), rtol=1e-3, atol=1e-3)
+    assert (cut[:, 0] == cut[:, 1]).flatten(1).all(1).all() != each_step
+
+
+@pytest.mark.parametrize("each_step", [False, True])
+def test_colour_jitter_is_brightness_then_contrast_then_saturation(each_step):
+    torch.manual_seed(0)
+    found = colour_jitter({"camera": IMAGES}, 0.4, each_step)["camera"]
+    torch.manual_seed(0)
+    factors = 1 + 0.4 * (2 * torch.rand(3, 30, 4 if each_step else 1, 1, 1, 1) - 1)
+    assert factors.min() > 0.6 and factors.max() < 1.4
+    for b, t in ((0, 0), (3, 1), (29, 3)):
+        brightness, contrast, saturation = (f[b, t if each_step else 0].item() for f in factors)
+        image = IMAGES[b, t].double() * brightness
+        image = image.mean() + contrast * (image - image.mean())
+        grey = image.mean(-1, keepdim=True)
+        image = (grey + saturation * (image - grey)).clamp(0, 255)
+        torch.testing.assert_close(found[b, t].double(), image, rtol=1e-4, atol=1e-2)
+
+
+def test_noise_has_the_deviation_asked_for():
+    grey = torch.full((4, 4, 32, 32, 3), 128, dtype=torch.uint8)
+    noisy = pixel_noise({"camera": grey}, 0.05)["camera"]
+    assert noisy.std().item() == pytest.approx(0.05 * 255, rel=0.02)
+    assert noisy.mean().item() == pytest.approx(128, abs=0.5)
+
+
+def test_vectors_are_scaled_as_a_whole_and_get_noise_of_their_own():
+    view = augment({"pose": VECTORS, "speed": 2 * VECTORS}, AugmentationConfig(scaling=0.3, vector_noise=0.0))
+    factor = view["pose"] / VECTORS
+    assert torch.allclose(factor, factor[:, :1, :1].expand_as(factor)) and 0.7 <= factor.min() < factor.max() <= 1.3
+    torch.testing.assert_close(view["speed"], 2 * view["pose"])
+    noisy = augment({"pose": torch.zeros(100, 50, 5)}, AugmentationConfig(vector_noise=0.1))["pose"]
+    assert noisy.std().item() == pytest.approx(0.1, rel=0.02)
+
+
+def test_categories_stay_as_they_are_and_a_seed_gives_one_view():
+    observation = {"camera": IMAGES, "pose": VECTORS, "mode": torch.ones(30, 4, 3, dtype=torch.uint8)}
+    config = AugmentationConfig(crop=0.8, jitter=0.3, noise=0.1)
+    views = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        views.append(augment(observation, config))
+    first, second, third = views
+    assert torch.equal(first["mode"], observation["mode"])
+    for name in ("camera", "pose"):
+        assert first[name].shape == observation[name].shape
+        assert torch.equal(first[name], second[name]) and not torch.equal(first[name], third[name])
+    off = AugmentationConfig(shift=0, scaling=0.0, vector_noise=0.0)
+    assert all(torch.equal(value, observation[name]) for name, value in augment(observation, off).items())

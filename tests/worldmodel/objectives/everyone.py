@@ -1,19 +1,26 @@
 """Every registered objective, small, in both of its places: beside a dynamics model and behind an encoder alone."""
 
+import contextlib
+
 import torch
 from small import CONFIG, CONTINUOUS, shaken
 from torch import nn
 
 from worldmodel import WorldModel, objectives
 from worldmodel.data import Steps
+from worldmodel.decoders import VectorDecoderConfig
 from worldmodel.objectives import Outcome
 from worldmodel.scene import Scene
 
+DECODER = VectorDecoderConfig(units=8, layers=1)
 SMALL = {
     "barlow-twins": {"projector": (8, 6)},
     "byol": {"projector": (8, 6), "predictor": 8},
     "byol-explore": {"units": 8, "horizon": 3},
     "cpc": {"dim": 8, "horizon": 3},
+    "denoising": {"decoder": DECODER},
+    "inpainting": {"decoder": DECODER},
+    "variational": {"decoder": DECODER, "dim": 4},
     "deepcluster": {"projector": (8, 6), "prototypes": 5, "clusterings": 2, "memory": 40, "refit_every": 2},
     "moco": {"projector": (8, 6), "queue": 70},
     "ntxent": {"projector": (8, 6)},
@@ -26,8 +33,34 @@ SMALL = {
     "wmse": {"projector": (8, 6)},
 }
 NAMES = objectives.objectives.names()
-ONLY_BESIDE_DYNAMICS = ("barlow", "consistency", "infonce", "prototypes", "reconstruction")
+ONLY_BESIDE_DYNAMICS = ("barlow", "consistency", "infonce", "prototypes")
 PLACES = [(name, True) for name in NAMES] + [(name, False) for name in NAMES if name not in ONLY_BESIDE_DYNAMICS]
+
+
+@contextlib.contextmanager
+def drawn_alike():
+    """What is drawn at random is the same for every row, so that it is also for a part of a batch what it is for the whole."""
+    real, calls = {name: getattr(torch, name) for name in ("rand", "randn", "randint", "randn_like")}, []
+
+    def draw(name, *arguments, size, **options):
+        if "generator" in options:
+            return real[name](*arguments, size, **options)
+        calls.append(name)
+        generator = torch.Generator().manual_seed(len(calls))
+        options.pop("device", None)
+        return real[name](*arguments, (1, *size[1:]), generator=generator, **options).expand(size).contiguous()
+
+    def sized(name):
+        return lambda *size, **options: draw(name, size=size[0] if isinstance(size[0], tuple) else size, **options)
+
+    torch.rand, torch.randn = sized("rand"), sized("randn")
+    torch.randn_like = lambda like: draw("randn", size=tuple(like.shape), dtype=like.dtype)
+    torch.randint = lambda low, high, size, **options: draw("randint", low, high, size=size, **options)
+    try:
+        yield
+    finally:
+        for name, function in real.items():
+            setattr(torch, name, function)
 
 
 class Place(nn.Module):

@@ -8,22 +8,20 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
-from everyone import PLACES, Place, gradients, with_history  # noqa: E402
+from everyone import PLACES, Place, drawn_alike, gradients, with_history  # noqa: E402
 from test_every_objective import STEPS, padded  # noqa: E402
-
-from worldmodel.objectives import JointEmbedding  # noqa: E402
 
 
 def found(steps) -> dict:
     """Loss, gradients and what was written, of every objective in every place."""
     results = {}
     for name, with_dynamics in PLACES:
-        joint = isinstance(Place(name).objective, JointEmbedding)
-        # Views are drawn at random, and not alike for a half and for the whole.
-        options = {} if with_dynamics or not joint else {"between": "steps"}
-        place = with_history(Place(name, with_dynamics, **options), steps)
+        place = Place(name, with_dynamics)
+        with drawn_alike():
+            with_history(place, steps)
         written = {key: value.clone() for key, value in place.objective.named_buffers()}
-        results[name, with_dynamics] = place.loss(steps).detach(), gradients(place, steps), written
+        with drawn_alike():
+            results[name, with_dynamics] = place.loss(steps).detach(), gradients(place, steps), written
     return results
 
 

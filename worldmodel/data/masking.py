@@ -1,0 +1,41 @@
+"""What is hidden from a model that is to fill it in: steps, patches or blocks; drawn in the random state of the process."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def mask_steps(batch: int, length: int, share: float, span: int, device: torch.device) -> Tensor:
+    """[B, T]: True for the steps hidden, in stretches of ``span``, ``share`` of all of them (at least one stretch)."""
+    stretches = -(-length // span)
+    hidden = chosen(batch, stretches, max(round(share * stretches), 1), device)
+    return hidden.repeat_interleave(span, dim=1)[:, :length]
+
+
+def mask_patches(batch: int, side: int, patch: int, share: float, device: torch.device) -> Tensor:
+    """[N, H, W]: True for the pixels of the patches hidden, ``share`` of all patches of each square image.
+
+    Raises:
+        ValueError: patches that do not tile the image.
+    """
+    if side % patch:
+        raise ValueError(f"Patches of side {patch} do not tile an image of side {side}: choose a divisor of {side}.")
+    count = side // patch
+    hidden = chosen(batch, count * count, round(share * count * count), device).view(batch, count, count)
+    return hidden.repeat_interleave(patch, dim=1).repeat_interleave(patch, dim=2)
+
+
+def mask_block(batch: int, side: int, share: float, device: torch.device) -> Tensor:
+    """[N, H, W]: True for the pixels of one square block of each image, anywhere, with ``share`` of its area."""
+    block = max(round(side * share**0.5), 1)
+    top, left = torch.randint(0, side - block + 1, (2, batch, 1), device=device)
+    along = torch.arange(side, device=device)
+    rows, columns = ((along >= first) & (along < first + block) for first in (top, left))
+    return rows.unsqueeze(2) & columns.unsqueeze(1)
+
+
+def chosen(batch: int, count: int, of_them: int, device: torch.device) -> Tensor:
+    """[N, count]: True for as many of each row, drawn uniformly."""
+    ranks = torch.rand(batch, count, device=device).argsort(1).argsort(1)
+    return ranks < of_them
