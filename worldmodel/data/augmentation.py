@@ -72,19 +72,27 @@ def random_crop(observation: dict[str, Tensor], smallest: float, each_step: bool
     any_entry = next(iter(observation.values()))
     shape, device = _drawn(any_entry, each_step), any_entry.device
     side = smallest + (1 - smallest) * torch.rand(shape, device=device)
-    across, down = (1 - side) * (2 * torch.rand(2, *shape, device=device) - 1)
+    centre = (1 - side).unsqueeze(-1) * (2 * torch.rand(*shape, 2, device=device) - 1)
 
     def crop(images: Tensor) -> Tensor:
-        batch, length = images.shape[:2]
-        zero = torch.zeros_like(side)
-        rows = [torch.stack(row, -1) for row in ((side, zero, across), (zero, side, down))]
-        transform = torch.stack(rows, -2).expand(batch, length, 2, 3).flatten(0, 1)
-        flat = images.flatten(0, 1).permute(0, 3, 1, 2).float()
-        grid = F.affine_grid(transform, list(flat.shape), align_corners=False)
-        cut = F.grid_sample(flat, grid, padding_mode="border", align_corners=False)
-        return cut.permute(0, 2, 3, 1).unflatten(0, (batch, length))
+        steps = images.shape[:2]
+        cut = crop_at(images.flatten(0, 1), centre.expand(*steps, 2).flatten(0, 1), side.expand(steps).flatten())
+        return cut.unflatten(0, steps)
 
     return {name: crop(value) if value.ndim == 5 else value for name, value in observation.items()}
+
+
+def crop_at(images: Tensor, centre: Tensor, side: Tensor) -> Tensor:
+    """Squares cut out of images [N, H, W, C] and scaled up to H × W, bilinearly: float32.
+
+    ``centre`` [N, 2], down and across, is 0 in the middle and ±1 at the borders; ``side`` [N] is a share of the image's.
+    """
+    zero, (down, across) = torch.zeros_like(side), centre.unbind(-1)
+    transform = torch.stack([torch.stack(row, -1) for row in ((side, zero, across), (zero, side, down))], -2)
+    pixels = images.permute(0, 3, 1, 2).float()
+    grid = F.affine_grid(transform, list(pixels.shape), align_corners=False)
+    cut = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    return cut.permute(0, 2, 3, 1)
 
 
 def colour_jitter(observation: dict[str, Tensor], strength: float, each_step: bool = False) -> dict[str, Tensor]:

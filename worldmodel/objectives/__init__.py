@@ -21,7 +21,7 @@ from worldmodel.objectives.contrastive import (
     NTXentConfig,
 )
 from worldmodel.objectives.cpc import CPC, CPCConfig
-from worldmodel.objectives.forecast import SPR, BYOLExplore, BYOLExploreConfig, SPRConfig
+from worldmodel.objectives.forecast import SPR, BYOLExplore, BYOLExploreConfig, NextLatent, NextLatentConfig, SPRConfig
 from worldmodel.objectives.generative import (
     Denoising,
     DenoisingConfig,
@@ -33,7 +33,7 @@ from worldmodel.objectives.generative import (
     VariationalConfig,
 )
 from worldmodel.objectives.joint import JointConfig, JointEmbedding
-from worldmodel.objectives.predictive import Consistency, ConsistencyConfig
+from worldmodel.objectives.predictive import Consistency, ConsistencyConfig, NextFrame, NextFrameConfig
 from worldmodel.objectives.redundancy import (
     WMSE,
     Barlow,
@@ -46,6 +46,7 @@ from worldmodel.objectives.redundancy import (
     VICRegConfig,
     WMSEConfig,
 )
+from worldmodel.objectives.sequences import MaskedTrajectory, MaskedTrajectoryConfig, Tokens, TokensConfig
 
 make = objectives.make
 
@@ -76,10 +77,16 @@ __all__ = [
     "InpaintingConfig",
     "JointConfig",
     "JointEmbedding",
+    "MaskedTrajectory",
+    "MaskedTrajectoryConfig",
     "MoCo",
     "MoCoConfig",
     "NTXent",
     "NTXentConfig",
+    "NextFrame",
+    "NextFrameConfig",
+    "NextLatent",
+    "NextLatentConfig",
     "Objective",
     "ObjectiveConfig",
     "Outcome",
@@ -94,6 +101,8 @@ __all__ = [
     "SimSiamConfig",
     "SwAV",
     "SwAVConfig",
+    "Tokens",
+    "TokensConfig",
     "VICReg",
     "VICRegConfig",
     "Variational",

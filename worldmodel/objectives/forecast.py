@@ -31,10 +31,11 @@ class SelfPredictionConfig(ObjectiveConfig):
 
 
 class SelfPrediction(Objective):
-    """2 − 2 · cosine of the prediction and the target encoder's embedding k steps ahead, mean over k ≤ K and pairs.
+    """How far the prediction is from the target encoder's embedding k steps ahead, mean over k ≤ K and pairs.
 
-    Beside a dynamics model, what is predicted from are its features imagined along the replayed actions; alone, those of a
-    small model of its own (``imagined``). A pair counts inside one episode alone: none reaches across an end.
+    ``distance`` is 2 − 2 · cosine, unless a method has another. Beside a dynamics model, what is predicted from are its
+    features imagined along the replayed actions; alone, those of a small model of its own (``imagined``). A pair counts inside
+    one episode alone: none reaches across an end.
     """
 
     target = "momentum"
@@ -53,6 +54,10 @@ class SelfPrediction(Objective):
         """What that model imagines k steps ahead, for k from 1 on: [B, T − k, D] each."""
         raise NotImplementedError
 
+    def distance(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """Of vectors [..., E] in float32: [...]."""
+        return 2 - 2 * F.cosine_similarity(predicted, target, dim=-1)
+
     def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
         augmentation = self.config.augmentation
         return () if augmentation is None else tuple(augment(steps.observation, augmentation) for _ in range(2))
@@ -63,12 +68,11 @@ class SelfPrediction(Objective):
             past, future = (scene.seen_as([view]) for view in views)
         horizon = min(self.config.horizon, scene.length - 1)
         imagined = self.imagined(past, horizon) if self.alone else (past.ahead(k) for k in range(1, horizon + 1))
-        target, cosines = future.target_embedding.float(), []
+        target, losses = future.target_embedding.float(), []
         for k, ahead in enumerate(imagined, start=1):
-            cosine = F.cosine_similarity(self.predictor(ahead).float(), target[:, k:], dim=-1)
-            cosines.append(ranks.mean(cosine.flatten(), scene.pairs(k).flatten()))
-        mean, name = torch.stack(cosines).mean(), objectives.name(self.config)
-        return Outcome({name: self.config.weight * (2 - 2 * mean)}, {f"{name}_cosine": mean.detach()})
+            loss = self.distance(self.predictor(ahead).float(), target[:, k:])
+            losses.append(ranks.mean(loss.flatten(), scene.pairs(k).flatten()))
+        return Outcome({objectives.name(self.config): self.config.weight * torch.stack(losses).mean()})
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ class SPR(SelfPrediction):
     Alone, its transition adds to the embedding what a small network makes of it and of the action.
     """
 
-    def __init__(self, config: SPRConfig, *, spec: Spec, embed_dim: int, feature_dim: int | None = None) -> None:
+    def __init__(
+        self, config: SelfPredictionConfig, *, spec: Spec, embed_dim: int, feature_dim: int | None = None
+    ) -> None:
         super().__init__(config, spec=spec, embed_dim=embed_dim, feature_dim=feature_dim)
 
     def build(self, embed_dim: int, action_dim: int) -> int:
@@ -96,6 +102,26 @@ class SPR(SelfPrediction):
             departure = latent[:, :-1]
             latent = departure + self.change(torch.cat([departure, action[:, k - 1 : -1]], dim=-1))
             yield latent
+
+
+@dataclass(frozen=True)
+class NextLatentConfig(SelfPredictionConfig):
+    horizon: int = 1
+
+
+@objectives.register("next-latent", NextLatentConfig)
+class NextLatent(SPR):
+    """Mean squared error of the next embedding, which the target encoder gives and which is normalised to mean 0 and variance 1.
+
+    The plainest latent prediction. What keeps it from collapse are the target's normalisation and its slow change
+    (data2vec, arXiv 2202.03555, section 3.3).
+    """
+
+    def __init__(self, config: NextLatentConfig, *, spec: Spec, embed_dim: int, feature_dim: int | None = None) -> None:
+        super().__init__(config, spec=spec, embed_dim=embed_dim, feature_dim=feature_dim)
+
+    def distance(self, predicted: Tensor, target: Tensor) -> Tensor:
+        return (predicted - F.layer_norm(target, target.shape[-1:])).square().mean(-1)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
+from worldmodel.data import Spec
+from worldmodel.decoders import Decoder, DecoderConfig, SeveralDecoderConfig, decoders
+from worldmodel.nn import ranks, readout
 from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
 from worldmodel.scene import Scene, weighted_mean
 
@@ -35,3 +40,49 @@ class Consistency(Objective):
         error = (scene.features("imagined")[:, 1:].float() - target.float()).square().mean(-1)  # [B, T − 1]
         loss = weighted_mean(error, scene.pairs(1), self.config.decay)
         return Outcome({"consistency": self.config.weight * loss})
+
+
+@dataclass(frozen=True)
+class NextFrameConfig(ObjectiveConfig):
+    decoder: DecoderConfig = SeveralDecoderConfig()
+    units: int = 512
+    """Width of the transition, where there is no dynamics model."""
+
+
+@objectives.register("next-frame", NextFrameConfig)
+class NextFrame(Objective):
+    """The next observation, decoded from what is imagined one step ahead along the replayed action (arXiv 1507.08750).
+
+    Beside a dynamics model that is its own imagination; alone, a small network changes the embedding. A pair counts inside
+    one episode alone.
+    """
+
+    decoder: Decoder
+
+    def __init__(
+        self,
+        config: NextFrameConfig,
+        *,
+        spec: Spec,
+        embed_dim: int,
+        feature_dim: int | None = None,
+        deterministic_dim: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.change = None
+        if feature_dim is None:
+            self.change = readout(embed_dim + spec.action.dim, config.units, 1, embed_dim, "rmsnorm-silu")
+        self.decoder = decoders.make(
+            config.decoder, spec=spec, feature_dim=feature_dim or embed_dim, deterministic_dim=deterministic_dim
+        )
+
+    def forward(self, scene: Scene) -> Outcome:
+        if self.change is None:
+            ahead = scene.ahead(1)
+        else:
+            departure = scene.embedding[:, :-1]
+            ahead = departure + self.change(torch.cat([departure, scene.steps.action[:, :-1]], dim=-1))
+        arrived = {name: value[:, 1:] for name, value in scene.steps.observation.items()}
+        error = self.decoder.loss(ahead, arrived)
+        return Outcome({"next-frame": self.config.weight * ranks.mean(error.flatten(), scene.pairs(1).flatten())})

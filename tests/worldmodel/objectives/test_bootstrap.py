@@ -69,7 +69,7 @@ def ahead(place, steps, b, t, k):
         for j in range(k):
             state = place.dynamics.step(state, actions[:, t + j])
         return place.dynamics.features(state)[0]
-    if hasattr(place.objective, "change"):
+    if getattr(place.objective, "change", None) is not None:
         latent = embedding[0, t]
         for j in range(k):
             latent = latent + place.objective.change(torch.cat([latent, actions[0, t + j]]))
@@ -109,3 +109,30 @@ def test_the_papers_numbers_are_the_defaults():
     assert (BYOLConfig().decay, BYOLConfig().projector, BYOLConfig().predictor) == (0.99, (4096, 256), 4096)
     assert (SimSiamConfig().projector, SimSiamConfig().predictor) == ((2048, 2048, 2048), 512)
     assert (SPRConfig().horizon, SPRConfig().decay) == (5, 0.99)
+
+
+@pytest.mark.parametrize("with_dynamics", [True, False])
+def test_the_next_latent_is_told_as_normalised(with_dynamics):
+    steps = stream(size=5, length=6)
+    place = Place("next-latent", with_dynamics)
+    target = torch.nn.functional.layer_norm(place.target_encoder(steps.observation), (8,))
+    losses = []
+    for b in range(5):
+        for t in range(5):
+            if not steps.is_first[b, t + 1]:
+                told = place.objective.predictor(ahead(place, steps, b, t, 1))
+                losses.append((told - target[b, t + 1]).square().mean())
+    torch.testing.assert_close(place.loss(steps), torch.stack(losses).mean(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("with_dynamics", [True, False])
+def test_the_next_frame_is_decoded_from_what_is_imagined(with_dynamics):
+    steps = stream(size=5, length=6)
+    place = Place("next-frame", with_dynamics)
+    losses = []
+    for b in range(5):
+        for t in range(5):
+            if not steps.is_first[b, t + 1]:
+                arrival = {"state": steps.observation["state"][b, t + 1]}
+                losses.append(place.objective.decoder.loss(ahead(place, steps, b, t, 1), arrival))
+    torch.testing.assert_close(place.loss(steps), torch.stack(losses).mean(), rtol=1e-4, atol=1e-5)
