@@ -47,6 +47,14 @@ from worldmodel.objectives.redundancy import (
     WMSEConfig,
 )
 from worldmodel.objectives.sequences import MaskedTrajectory, MaskedTrajectoryConfig, Tokens, TokensConfig
+from worldmodel.objectives.spatial import (
+    RelativePosition,
+    RelativePositionConfig,
+    Rotation,
+    RotationConfig,
+    SpatialCPC,
+    SpatialCPCConfig,
+)
 
 make = objectives.make
 
@@ -94,11 +102,17 @@ __all__ = [
     "PrototypesConfig",
     "Reconstruction",
     "ReconstructionConfig",
+    "RelativePosition",
+    "RelativePositionConfig",
+    "Rotation",
+    "RotationConfig",
     "SIGReg",
     "SIGRegConfig",
     "SPRConfig",
     "SimSiam",
     "SimSiamConfig",
+    "SpatialCPC",
+    "SpatialCPCConfig",
     "SwAV",
     "SwAVConfig",
     "Tokens",

@@ -1,4 +1,4 @@
-"""Predictive coding in space: how an image hangs together, told from its parts. Encoders of images learn from it, by themselves."""
+"""Predictive coding in space: how an image hangs together, told from its parts. It is the encoder that learns from it."""
 
 from __future__ import annotations
 

@@ -1,14 +1,17 @@
 """Every registered objective, small, in both of its places: beside a dynamics model and behind an encoder alone."""
 
 import contextlib
+import dataclasses
 
 import torch
+from gymnasium import spaces
 from small import CONFIG, CONTINUOUS, shaken
 from torch import nn
 
 from worldmodel import WorldModel, objectives
-from worldmodel.data import Steps
+from worldmodel.data import Spec, Steps
 from worldmodel.decoders import VectorDecoderConfig
+from worldmodel.encoders import ConvolutionalEncoderConfig
 from worldmodel.objectives import Outcome
 from worldmodel.scene import Scene
 
@@ -29,13 +32,20 @@ SMALL = {
     "next-latent": {"units": 8},
     "ntxent": {"projector": (8, 6)},
     "prototypes": {"prototypes": 6, "dim": 4, "frozen_updates": 0},
+    "relative-position": {"units": 8},
+    "rotation": {"units": 8},
     "sigreg": {"projector": (8, 6), "slices": 16},
     "simsiam": {"projector": (8, 6), "predictor": 8},
+    "spatial-cpc": {"dim": 8, "heads": 2, "layers": 1},
     "spr": {"units": 8, "horizon": 3},
     "swav": {"projector": (8, 6), "prototypes": 5, "frozen_updates": 0},
     "vicreg": {"projector": (8, 6)},
     "wmse": {"projector": (8, 6)},
 }
+OF_IMAGES = ("relative-position", "rotation", "spatial-cpc")
+ENCODERS_OWN = ("masked-trajectory", *OF_IMAGES)
+"""What the encoder learns from alone: latent features are not read."""
+CAMERA = Spec.from_spaces(spaces.Dict({"camera": spaces.Box(0, 255, (8, 8, 1), "uint8")}), spaces.Box(-1, 1, (2,)))
 NAMES = objectives.objectives.names()
 ONLY_BESIDE_DYNAMICS = ("barlow", "consistency", "infonce", "prototypes")
 PLACES = [(name, True) for name in NAMES] + [(name, False) for name in NAMES if name not in ONLY_BESIDE_DYNAMICS]
@@ -73,10 +83,13 @@ class Place(nn.Module):
     def __init__(self, name: str, with_dynamics: bool = True, **options) -> None:
         super().__init__()
         torch.manual_seed(0)
-        one = shaken(WorldModel(CONFIG, CONTINUOUS))
+        self.sees = name in OF_IMAGES
+        spec = CAMERA if self.sees else CONTINUOUS
+        config = dataclasses.replace(CONFIG, encoder=ConvolutionalEncoderConfig(depth=2)) if self.sees else CONFIG
+        one = shaken(WorldModel(config, spec))
         self.encoder, self.dynamics = one.encoder, one.dynamics if with_dynamics else None
-        self.target_encoder = shaken(WorldModel(CONFIG, CONTINUOUS), seed=1).encoder.requires_grad_(False)
-        context = {"spec": CONTINUOUS, "embed_dim": self.encoder.embed_dim}
+        self.target_encoder = shaken(WorldModel(config, spec), seed=1).encoder.requires_grad_(False)
+        context = {"spec": spec, "embed_dim": self.encoder.embed_dim}
         context |= {"feature_dim": one.feature_dim} if with_dynamics else {}
         self.objective = objectives.make(name, options=SMALL.get(name, {}) | options, **context)
         generator = torch.Generator().manual_seed(0)
@@ -86,6 +99,10 @@ class Place(nn.Module):
                     parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
 
     def scene(self, steps: Steps) -> Scene:
+        if self.sees:
+            brightness = torch.sigmoid(steps.observation["state"] @ torch.linspace(-3, 3, 192).sin().view(3, 64))
+            camera = (255 * brightness).to(torch.uint8).unflatten(-1, (8, 8, 1))
+            steps = steps._replace(observation={"camera": camera})
         return Scene(self.encoder, self.dynamics, steps, target_encoder=self.target_encoder)
 
     def forward(self, steps: Steps) -> Outcome:
