@@ -71,6 +71,7 @@ class WorldModel(nn.Module):
                 embed_dim=self.encoder.embed_dim,
                 feature_dim=features,
                 deterministic_dim=self.dynamics.deterministic_dim,
+                patches=self.encoder.patches,
             )
             for objective in config.objectives
         )

@@ -77,6 +77,10 @@ class Scene:
             self._embedding = self._encoder(self.steps.observation)
         return self._embedding
 
+    def tokens(self, kept: Tensor | None = None) -> Tensor:
+        """[B, T, P, D] of an encoder of patches; of those in ``kept`` [B, T, K] alone, the others unseen: [B, T, K, D]."""
+        return self._encoder.tokens(self.steps.observation, kept)
+
     @property
     def target_embedding(self) -> Tensor:
         """[B, T, E] by the target encoder, without gradient."""

@@ -1,7 +1,8 @@
 """Observation → embedding, one file a kind. ``make("vector", spec=spec)`` builds one by name."""
 
-from worldmodel.encoders.base import Encoder, EncoderConfig, encoders
+from worldmodel.encoders.base import Encoder, EncoderConfig, Patches, encoders
 from worldmodel.encoders.convolution import ConvolutionalEncoder, ConvolutionalEncoderConfig
+from worldmodel.encoders.patches import PatchEncoder, PatchEncoderConfig
 from worldmodel.encoders.several import SeveralEncoder, SeveralEncoderConfig
 from worldmodel.encoders.vector import VectorEncoder, VectorEncoderConfig
 
@@ -12,6 +13,9 @@ __all__ = [
     "ConvolutionalEncoderConfig",
     "Encoder",
     "EncoderConfig",
+    "PatchEncoder",
+    "PatchEncoderConfig",
+    "Patches",
     "SeveralEncoder",
     "SeveralEncoderConfig",
     "VectorEncoder",

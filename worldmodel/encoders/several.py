@@ -33,7 +33,11 @@ class SeveralEncoder(Encoder):
                 if (entries := {k: e for k, e in spec.observation.items() if e.kind == name.removesuffix("s")})
             }
         )
+        self.patches = self.parts["images"].patches if "images" in self.parts else None  # type: ignore[assignment]
         self.embed_dim = sum(part.embed_dim for part in self.parts.values())  # type: ignore[misc]
+
+    def tokens(self, observation: dict[str, Tensor], kept: Tensor | None = None) -> Tensor:
+        return self.parts["images"].tokens(observation, kept)  # type: ignore[operator]
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
         embeddings = [part(observation) for part in self.parts.values()]

@@ -33,6 +33,7 @@ from worldmodel.objectives.generative import (
     VariationalConfig,
 )
 from worldmodel.objectives.joint import JointConfig, JointEmbedding
+from worldmodel.objectives.patches import MAE, MAEConfig
 from worldmodel.objectives.predictive import Consistency, ConsistencyConfig, NextFrame, NextFrameConfig
 from worldmodel.objectives.redundancy import (
     WMSE,
@@ -62,6 +63,7 @@ __all__ = [
     "BYOL",
     "CPC",
     "CURL",
+    "MAE",
     "SPR",
     "WMSE",
     "BYOLConfig",
@@ -85,6 +87,7 @@ __all__ = [
     "InpaintingConfig",
     "JointConfig",
     "JointEmbedding",
+    "MAEConfig",
     "MaskedTrajectory",
     "MaskedTrajectoryConfig",
     "MoCo",

@@ -192,9 +192,9 @@ class SpatialCPC(Objective):
         episode = scene.episode + ranks.rank() * (1 << 32)
         time = torch.arange(scene.length, device=episode.device).expand_as(episode)
         image = episode * scene.length + time
-        rows = (predicted.float().flatten(0, 1), described.float().flatten(0, 1))
-        rows += tuple(of_patches(x) for x in (scene.valid.float(), episode, time, image))
-        predicted, described, weight, episode, time, image = (ranks.joined(x) for x in rows)
+        predicted, described = (ranks.joined(x.float().flatten(0, 1)) for x in (predicted, described))
+        of_step = (scene.valid.float(), episode, time, image)
+        weight, episode, time, image = (ranks.joined(of_patches(x)) for x in of_step)
         with torch.autocast(predicted.device.type, enabled=False):
             scores = predicted @ described.t()
         if self.config.negatives == "image":

@@ -11,7 +11,7 @@ from torch import nn
 from worldmodel import WorldModel, objectives
 from worldmodel.data import Spec, Steps
 from worldmodel.decoders import VectorDecoderConfig
-from worldmodel.encoders import ConvolutionalEncoderConfig
+from worldmodel.encoders import ConvolutionalEncoderConfig, PatchEncoderConfig
 from worldmodel.objectives import Outcome
 from worldmodel.scene import Scene
 
@@ -27,6 +27,7 @@ SMALL = {
     "variational": {"decoder": DECODER, "dim": 4},
     "deepcluster": {"projector": (8, 6), "prototypes": 5, "clusterings": 2, "memory": 40, "refit_every": 2},
     "moco": {"projector": (8, 6), "queue": 70},
+    "mae": {"share": 0.5, "units": 8, "layers": 1, "heads": 2},
     "masked-trajectory": {"units": 8, "heads": 2, "layers": 1},
     "next-frame": {"decoder": DECODER, "units": 8},
     "next-latent": {"units": 8},
@@ -42,7 +43,7 @@ SMALL = {
     "vicreg": {"projector": (8, 6)},
     "wmse": {"projector": (8, 6)},
 }
-OF_IMAGES = ("relative-position", "rotation", "spatial-cpc")
+OF_IMAGES = ("mae", "relative-position", "rotation", "spatial-cpc")
 ENCODERS_OWN = ("masked-trajectory", *OF_IMAGES)
 """What the encoder learns from alone: latent features are not read."""
 CAMERA = Spec.from_spaces(spaces.Dict({"camera": spaces.Box(0, 255, (8, 8, 1), "uint8")}), spaces.Box(-1, 1, (2,)))
@@ -85,11 +86,18 @@ class Place(nn.Module):
         torch.manual_seed(0)
         self.sees = name in OF_IMAGES
         spec = CAMERA if self.sees else CONTINUOUS
-        config = dataclasses.replace(CONFIG, encoder=ConvolutionalEncoderConfig(depth=2)) if self.sees else CONFIG
+        config = CONFIG
+        if self.sees:
+            patches, images = (
+                PatchEncoderConfig(patch=4, units=8, layers=1, heads=2),
+                ConvolutionalEncoderConfig(depth=2),
+            )
+            config = dataclasses.replace(CONFIG, encoder=patches if name == "mae" else images)
         one = shaken(WorldModel(config, spec))
         self.encoder, self.dynamics = one.encoder, one.dynamics if with_dynamics else None
         self.target_encoder = shaken(WorldModel(config, spec), seed=1).encoder.requires_grad_(False)
         context = {"spec": spec, "embed_dim": self.encoder.embed_dim}
+        context["patches"] = self.encoder.patches
         context |= {"feature_dim": one.feature_dim} if with_dynamics else {}
         self.objective = objectives.make(name, options=SMALL.get(name, {}) | options, **context)
         generator = torch.Generator().manual_seed(0)
