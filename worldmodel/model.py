@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, cast
@@ -10,11 +9,20 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from worldmodel.data import Spec, Steps
-from worldmodel.dynamics import DynamicsConfig, SimNormDynamicsConfig, State, compute_dtype, dynamics, map_state
+from worldmodel.data import Spec
+from worldmodel.dynamics import (
+    Dynamics,
+    DynamicsConfig,
+    SimNormDynamicsConfig,
+    State,
+    compute_dtype,
+    dynamics,
+    map_state,
+)
 from worldmodel.encoders import EncoderConfig, VectorEncoderConfig, encoders
 from worldmodel.heads import ContinuationHead, ContinuationHeadConfig, RewardHeadConfig, TwoHotHead
 from worldmodel.objectives import ConsistencyConfig, Objective, ObjectiveConfig, Outcome, objectives
+from worldmodel.representation import Representation
 from worldmodel.scene import Scene, Source, weighted_mean
 
 
@@ -47,15 +55,18 @@ class Rollout(NamedTuple):
     """[B, H]: probability that the world goes on beyond the arrival."""
 
 
-class WorldModel(nn.Module):
+class WorldModel(Representation):
     """Encode, filter, imagine; ``forward(scene)`` gives every loss.
 
     The reward head reads the features of the departure and the action (TD-MPC2) or those of the arrival (Dreamer), the
     continuation head those of the arrival; ``imagine`` hands both out aligned, so that nobody else needs to know.
     """
 
+    dynamics: Dynamics  # type: ignore[assignment]  # of a representation it may be None
+
     def __init__(self, config: WorldModelConfig, spec: Spec) -> None:
-        super().__init__()
+        # Not Representation's: objectives come after the heads, in the order in which the first weights are drawn.
+        nn.Module.__init__(self)
         self.config, self.spec = config, spec
         self.encoder = encoders.make(config.encoder, spec=spec)
         self.dynamics = dynamics.make(config.dynamics, embed_dim=self.encoder.embed_dim, action_dim=spec.action.dim)
@@ -64,55 +75,28 @@ class WorldModel(nn.Module):
         inputs = features + spec.action.dim if head.reads == "departure" else features
         self.reward = TwoHotHead(inputs, head.units, head.layers, head.layer, head.bins)
         self.continuation = ContinuationHead(config.continuation, features) if config.continuation else None
-        self.objectives = nn.ModuleList(
-            objectives.make(
-                objective,
-                spec=spec,
-                embed_dim=self.encoder.embed_dim,
-                feature_dim=features,
-                deterministic_dim=self.dynamics.deterministic_dim,
-                patches=self.encoder.patches,
-            )
-            for objective in config.objectives
+        self.learn_from(
+            [
+                objectives.make(
+                    objective,
+                    spec=spec,
+                    embed_dim=self.encoder.embed_dim,
+                    feature_dim=features,
+                    deterministic_dim=self.dynamics.deterministic_dim,
+                    patches=self.encoder.patches,
+                )
+                for objective in config.objectives
+            ]
         )
-        bootstrapped = [cast(Objective, one) for one in self.objectives if one.target == "momentum"]
-        rates = [one.target_rate for one in bootstrapped]
-        if len(set(rates)) > 1:
-            raise ValueError(
-                f"The objectives ask for target encoders of different rates, {rates}: give them one target_rate."
-            )
-        self.target_rate = bootstrapped[0].rate if rates else None
-        self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False) if rates else None
 
     @property
     def feature_dim(self) -> int:
         """F"""
         return self.dynamics.feature_dim
 
-    def scene(self, steps: Steps) -> Scene:
-        """The batch [B, T] seen through this model, as every loss reads it.
-
-        Steps that carry stored latent states (in ``extras``) are one more, [B, T + 1]: the first is the context, whose state
-        the sequence goes on from.
-        """
-        stored = {name: steps.extras[name][:, 0] for name in self.dynamics.stored() if name in steps.extras}
-        if not stored:
-            return Scene(self.encoder, self.dynamics, steps, target_encoder=self.target_encoder)
-        kept = {name: value for name, value in steps.extras.items() if name not in stored}
-        rest = steps._replace(extras=kept).select((slice(None), slice(1, None)))
-        before, previous = self.dynamics.restore(stored), steps.action[:, 0]
-        return Scene(self.encoder, self.dynamics, rest, before, previous, self.target_encoder)
-
     def forward(self, scene: Scene) -> Outcome:
         """Every loss of the model: the dynamics' own, the objectives', the heads'. Pending writes are keyed by objective."""
-        outcome = Outcome({name: loss.mean() for name, loss in scene.filtered.losses.items()})
-        for index, objective in enumerate(self.objectives):
-            one: Outcome = objective(scene)
-            if twice := one.losses.keys() & outcome.losses.keys():
-                raise ValueError(f"Two objectives give a loss named {min(twice)!r}: leave one of them out.")
-            outcome.losses.update(one.losses)
-            outcome.metrics.update(one.metrics)
-            outcome.pending.update({f"objectives.{index}.{name}": value for name, value in one.pending.items()})
+        outcome = super().forward(scene)
         outcome.losses.update(self.head_losses(scene))
         return outcome
 
@@ -132,16 +116,6 @@ class WorldModel(nn.Module):
             error = nn.functional.binary_cross_entropy_with_logits(logit, goes_on, reduction="none")
             losses["continuation"] = self.config.continuation.weight * weighted_mean(error, mask)
         return losses
-
-    def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
-        """Let each objective write what its forward left pending."""
-        for index, objective in enumerate(self.objectives):
-            prefix = f"objectives.{index}."
-            own = {name.removeprefix(prefix): value for name, value in pending.items() if name.startswith(prefix)}
-            cast(Objective, objective).after_update(own, progress)
-        if self.target_encoder is not None and self.target_rate is not None:
-            targets: list[Tensor] = list(self.target_encoder.parameters())
-            torch._foreach_lerp_(targets, list[Tensor](self.encoder.parameters()), self.target_rate(progress))
 
     def believe(self, state: State, action: Tensor, observation: dict[str, Tensor], is_first: Tensor) -> State:
         """One step with evidence: last state [B, ...] and action [B, A], observation [B, ...] → state [B, ...]."""

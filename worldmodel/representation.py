@@ -1,0 +1,91 @@
+"""A representation: an encoder, with or without a dynamics model, and the objectives that they learn from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.data import Steps
+from worldmodel.dynamics import Dynamics
+from worldmodel.encoders import Encoder
+from worldmodel.objectives import Objective, Outcome
+from worldmodel.scene import Scene
+
+
+class Representation(nn.Module):
+    """``forward(scene(steps))`` gives every loss of the objectives, and of the dynamics model if there is one.
+
+    A loop of your own is some ten lines: see the README. A ``WorldModel`` is a representation with heads that rewards and ends
+    are read off.
+
+    Args:
+        objectives: what is learned from; those with a momentum target share one target encoder.
+    """
+
+    dynamics: Dynamics | None
+    target_encoder: Encoder | None
+
+    def __init__(self, encoder: Encoder, objectives: Sequence[Objective], dynamics: Dynamics | None = None) -> None:
+        super().__init__()
+        self.encoder, self.dynamics = encoder, dynamics
+        self.learn_from(objectives)
+
+    def learn_from(self, objectives: Sequence[Objective]) -> None:
+        """Take these objectives for one's own, and make the target encoder that they need.
+
+        Raises:
+            ValueError: target encoders of different rates.
+        """
+        self.objectives = nn.ModuleList(objectives)
+        bootstrapped = [one for one in objectives if one.target == "momentum"]
+        rates = [one.target_rate for one in bootstrapped]
+        if len(set(rates)) > 1:
+            raise ValueError(
+                f"The objectives ask for target encoders of different rates, {rates}: give them one decay, or target_rate."
+            )
+        self.target_rate = bootstrapped[0].rate if bootstrapped else None
+        self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False) if bootstrapped else None
+
+    def scene(self, steps: Steps) -> Scene:
+        """The batch [B, T] seen through this representation, as every loss reads it.
+
+        Steps that carry stored latent states (in ``extras``) are one more, [B, T + 1]: the first is the context, whose state
+        the sequence goes on from.
+        """
+        names = self.dynamics.stored() if self.dynamics is not None else {}
+        stored = {name: steps.extras[name][:, 0] for name in names if name in steps.extras}
+        if self.dynamics is None or not stored:
+            return Scene(self.encoder, self.dynamics, steps, target_encoder=self.target_encoder)
+        kept = {name: value for name, value in steps.extras.items() if name not in stored}
+        rest = steps._replace(extras=kept).select((slice(None), slice(1, None)))
+        before, previous = self.dynamics.restore(stored), steps.action[:, 0]
+        return Scene(self.encoder, self.dynamics, rest, before, previous, self.target_encoder)
+
+    def forward(self, scene: Scene) -> Outcome:
+        """Every loss: the dynamics' own, the objectives'. Pending writes are keyed by objective."""
+        outcome = Outcome({})
+        if self.dynamics is not None:
+            outcome.losses.update({name: loss.mean() for name, loss in scene.filtered.losses.items()})
+        for index, objective in enumerate(self.objectives):
+            one: Outcome = objective(scene)
+            if twice := one.losses.keys() & outcome.losses.keys():
+                raise ValueError(f"Two objectives give a loss named {min(twice)!r}: leave one of them out.")
+            outcome.losses.update(one.losses)
+            outcome.metrics.update(one.metrics)
+            outcome.pending.update({f"objectives.{index}.{name}": value for name, value in one.pending.items()})
+        return outcome
+
+    @torch.no_grad()
+    def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
+        """Let each objective write what its forward left pending, and the target encoder follow."""
+        for index, objective in enumerate(self.objectives):
+            prefix = f"objectives.{index}."
+            own = {name.removeprefix(prefix): value for name, value in pending.items() if name.startswith(prefix)}
+            cast(Objective, objective).after_update(own, progress)
+        if self.target_encoder is not None and self.target_rate is not None:
+            targets: list[Tensor] = list(self.target_encoder.parameters())
+            torch._foreach_lerp_(targets, list[Tensor](self.encoder.parameters()), self.target_rate(progress))
