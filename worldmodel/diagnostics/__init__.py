@@ -1,5 +1,17 @@
-"""How good is a model."""
+"""How good is a model, and what does it know."""
 
+from worldmodel.diagnostics.collapse import alignment, deviations, effective_rank, uniformity
 from worldmodel.diagnostics.open_loop import OpenLoop, open_loop
+from worldmodel.diagnostics.probes import ProbeScore, linear_probe, neighbour_probe
 
-__all__ = ["OpenLoop", "open_loop"]
+__all__ = [
+    "OpenLoop",
+    "ProbeScore",
+    "alignment",
+    "deviations",
+    "effective_rank",
+    "linear_probe",
+    "neighbour_probe",
+    "open_loop",
+    "uniformity",
+]
