@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from worldmodel.data import Spec, Steps
 from worldmodel.data.augmentation import AugmentationConfig, augment
 from worldmodel.data.masking import chosen, mask_block, mask_patches
-from worldmodel.decoders import Decoder, DecoderConfig, SeveralDecoderConfig, VectorDecoderConfig, decoders
+from worldmodel.decoders import (
+    Decoder,
+    DecoderConfig,
+    ImageDecoderConfig,
+    SeveralDecoderConfig,
+    VectorDecoderConfig,
+    decoders,
+)
 from worldmodel.nn import ranks, symlog
 from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
 from worldmodel.scene import Scene
@@ -150,7 +157,8 @@ class Inpainting(Objective):
 
 @dataclass(frozen=True)
 class VariationalConfig(ObjectiveConfig):
-    decoder: DecoderConfig = SeveralDecoderConfig()
+    decoder: DecoderConfig = SeveralDecoderConfig(ImageDecoderConfig(error="cross-entropy"))
+    """Of images by their Bernoulli likelihood: a squared error in pixels is so small that the KL ends all learning."""
     dim: int = 32
     """Latent variables."""
     beta: float = 4.0
