@@ -5,21 +5,15 @@ Source: Chevalier-Boisvert et al., "Minigrid & Miniworld" (arXiv 2306.13831).
 
 from __future__ import annotations
 
+import string
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-# Every word of the missions that the package makes; number 0 stands for none, 1 for any other word.
-_WORDS = """
-    , a after and at avoid ball behind blue box door end fetch find from front get go goal green grey hallway in key lava left
-    matching must near next object of on open opening pick purple put reach red right room rooms square the then to traverse
-    unlock up use yellow you your
-"""
-WORDS = tuple(_WORDS.split())
-MISSION_LENGTH = 40  # words; the longest missions have some 37
-_NUMBER = {word: number for number, word in enumerate(WORDS, start=2)}
+CHARACTERS = string.ascii_letters + string.digits + string.punctuation + " "
+LONGEST_MISSION = 256  # characters; the longest missions have some 200
 
 
 def register() -> None:
@@ -33,16 +27,10 @@ def register() -> None:
                 gymnasium.register(own, "envs.minigrid:MiniGrid", kwargs={"original": spec.id})
 
 
-def tokens(mission: str) -> np.ndarray:
-    """A mission as the numbers of its words, int64 [40], zeros behind."""
-    numbers = [_NUMBER.get(word, 1) for word in mission.lower().replace(",", " ,").split()][:MISSION_LENGTH]
-    return np.array(numbers + [0] * (MISSION_LENGTH - len(numbers)), np.int64)
-
-
 class MiniGrid(gymnasium.Wrapper):
-    """Observes {"image": what is in each of 7 × 7 cells (object, colour, state), "direction", "mission": words by number}.
+    """Observes {"image": what is in each of 7 × 7 cells (object, colour, state), "direction", "mission": a text}.
 
-    All are categories: a cell's object 3 is nearer to no other than to 8. Agents who are to see pictures take
+    Cells and directions are categories: a cell's object 3 is nearer to no other than to 8. Agents who are to see pictures take
     `observation="pixels"`.
 
     Args:
@@ -66,7 +54,7 @@ class MiniGrid(gymnasium.Wrapper):
             {
                 "image": spaces.MultiDiscrete(np.array([len(OBJECT_TO_IDX), len(COLOR_TO_IDX), states] * cells)),
                 "direction": space["direction"],
-                "mission": spaces.MultiDiscrete(np.array([len(WORDS) + 2] * MISSION_LENGTH)),
+                "mission": spaces.Text(LONGEST_MISSION, charset=CHARACTERS),
             }
         )
 
@@ -82,5 +70,5 @@ class MiniGrid(gymnasium.Wrapper):
         return {
             "image": observation["image"].astype(np.int64).flatten(),
             "direction": np.int64(observation["direction"]),
-            "mission": tokens(observation["mission"]),
+            "mission": observation["mission"],
         }

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import TransformAction, TransformObservation
 
 ACCEPTED_OBSERVATIONS = (
-    "Box (vectors, or uint8 images [H, W, C]), Discrete, MultiDiscrete, MultiBinary, or one Dict of them, not nested"
+    "Box (vectors, or uint8 images [H, W, C]), Discrete, MultiDiscrete, MultiBinary, Text, or a flat Dict of them"
 )
 ACCEPTED_ACTIONS = "Box with finite bounds, Discrete or MultiDiscrete"
 _FLOAT32_MAXIMUM = float(np.finfo(np.float32).max)
@@ -128,7 +128,7 @@ def standard_observations(env: gymnasium.Env, task: str) -> gymnasium.Env:
 
 
 def _standard_entry(space: spaces.Space, name: str) -> tuple[spaces.Space, Callable[[Any], Any]]:
-    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary | spaces.Text):
         return space, lambda value: value
     if not isinstance(space, spaces.Box):
         raise UnsupportedSpaceError(f"{name} is not accepted; accepted are {ACCEPTED_OBSERVATIONS}.")

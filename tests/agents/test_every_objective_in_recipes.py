@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 import torch
-from everyone import OF_IMAGES, SMALL
+from everyone import OF_IMAGES, SMALL, SPOKEN
 from gymnasium import spaces
 from tiny import TINY, batch
 
 import agents
 from worldmodel.data import Spec
-from worldmodel.encoders import ConvolutionalEncoderConfig, PatchEncoderConfig
+from worldmodel.encoders import ConvolutionalEncoderConfig, PatchEncoderConfig, SeveralEncoderConfig, TextEncoderConfig
 from worldmodel.objectives import objectives
 
 STATE = Spec.from_spaces(spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,)))
@@ -24,9 +24,12 @@ def agent_with(name: str, kind: str) -> agents.Agent:
     if name in OF_IMAGES:
         patches, images = PatchEncoderConfig(patch=4, units=8, layers=1, heads=2), ConvolutionalEncoderConfig(depth=1)
         changes["encoder"] = patches if name == "mae" else images
+    if name == "text-pairs":
+        changes["encoder"] = SeveralEncoderConfig(vectors=config.model.encoder, texts=TextEncoderConfig(8, 1, 2))
     model = dataclasses.replace(config.model, **changes)
     torch.manual_seed(0)
-    return agents.Agent(dataclasses.replace(config, model=model), CAMERA if name in OF_IMAGES else STATE)
+    spec = CAMERA if name in OF_IMAGES else SPOKEN if name == "text-pairs" else STATE
+    return agents.Agent(dataclasses.replace(config, model=model), spec)
 
 
 def steps_for(agent: agents.Agent):
@@ -34,6 +37,9 @@ def steps_for(agent: agents.Agent):
     if "image" in steps.observation:
         image = torch.randint(0, 256, steps.observation["image"].shape, dtype=torch.uint8)
         steps = steps._replace(observation={"image": image})
+    if "mission" in steps.observation:
+        mission = torch.randint(0, 9, steps.observation["mission"][:, :1].shape, dtype=torch.int16).expand(-1, 6, -1)
+        steps = steps._replace(observation=steps.observation | {"mission": mission})
     return steps
 
 

@@ -126,12 +126,11 @@ BOX = spaces.Box(-1, 1, (2,), np.float32)
 @pytest.mark.parametrize(
     "space, named",
     [
-        (spaces.Text(5), "Text"),
         (spaces.Tuple([BOX]), "Tuple"),
         (spaces.Sequence(BOX), "Sequence"),
         (spaces.Graph(BOX, None), "Graph"),
         (spaces.Box(0, 1, (8, 8, 3), np.float32), "(8, 8, 3)"),
-        (spaces.Dict({"camera": BOX, "words": spaces.Text(5)}), "'words'"),
+        (spaces.Dict({"camera": BOX, "words": spaces.Sequence(BOX)}), "'words'"),
         (spaces.Dict({"inner": spaces.Dict({"deep": BOX})}), "'inner'"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -13,27 +15,49 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-OBSERVATION_SPACES = "Box, Discrete, MultiDiscrete, MultiBinary and Dict of these"
+OBSERVATION_SPACES = "Box, Discrete, MultiDiscrete, MultiBinary, Text and Dict of these"
 ACTION_SPACES = "Box with finite bounds, Discrete and MultiDiscrete"
+
+VOCABULARY = 4096
+"""Numbers of words, 0 among them, which stands for none."""
+LONGEST_TEXT = 64  # words and signs; what comes after them is cut
+
+
+def word_numbers(text: str) -> list[int]:
+    """The words and signs of a text as numbers from 1 to VOCABULARY − 1: the same for the same word, in every process.
+
+    Words are hashed, so that there is no vocabulary to learn or to keep; of a few hundred words, two rarely share a number.
+    """
+    words = re.findall(r"\w+|[^\w\s]", text.lower())
+    return [1 + zlib.crc32(word.encode()) % (VOCABULARY - 1) for word in words[:LONGEST_TEXT]]
 
 
 @dataclass(frozen=True)
 class Entry:
     """One array of a step, without its batch and time dimensions.
 
-    An observation of categories (Discrete, MultiDiscrete) is stored as concatenated one-hot vectors of the lengths
-    `categories`; `start` is the integer that stands for the first of each.
+    A text is stored as the numbers of its words, with zeros behind. An observation of categories (Discrete, MultiDiscrete) is
+    stored as concatenated one-hot vectors of the lengths `categories`; `start` is the integer that stands for the first of each.
     """
 
     shape: tuple[int, ...]
     dtype: str
     categories: tuple[int, ...] = ()
     start: tuple[int, ...] = ()
+    text: bool = False
 
     @property
-    def kind(self) -> Literal["vector", "image"]:
-        """ "image" for uint8 [H, W, C], "vector" for everything else."""
+    def kind(self) -> Literal["vector", "image", "text"]:
+        """ "image" for uint8 [H, W, C], "text" for numbers of words, "vector" for everything else."""
+        if self.text:
+            return "text"
         return "image" if self.dtype == "uint8" and len(self.shape) == 3 else "vector"
+
+    @property
+    def described(self) -> str:
+        """In words: "an image of shape (64, 64, 3)"."""
+        words = {"image": f"an image of shape {self.shape}", "text": f"a text of {self.shape[0]} words at most"}
+        return words.get(self.kind, f"a vector of {self.shape[0]} numbers")
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -54,6 +78,8 @@ class Entry:
             return cls((sum(categories),), "uint8", categories, tuple(space.start.flatten().tolist()))
         if isinstance(space, spaces.MultiBinary):
             return cls((math.prod(space.shape),), "uint8")
+        if isinstance(space, spaces.Text):
+            return cls((min(-(-space.max_length // 2), LONGEST_TEXT),), "int16", text=True)
         if isinstance(space, spaces.Box):
             return cls._from_box(space)
         raise ValueError(f"The observation space {space} is not supported; accepted are {OBSERVATION_SPACES}.")
@@ -71,7 +97,13 @@ class Entry:
         return cls((math.prod(space.shape),), "float32")
 
     def encode(self, values: NDArray[Any]) -> Tensor:
-        """Values of the space [N, ...] as a new tensor [N, *shape]; raises ValueError for an impossible category."""
+        """Values of the space [N, ...], or N texts, as a new tensor [N, *shape]; raises ValueError for an impossible category."""
+        if self.text:
+            rows = np.zeros((len(values), *self.shape), np.int16)
+            for row, text in zip(rows, values, strict=True):
+                numbers = word_numbers(str(text))[: len(row)]
+                row[: len(numbers)] = numbers
+            return torch.from_numpy(rows)
         values = np.asarray(values)
         if not self.categories:
             # Always a copy: vector environments reuse their observation buffers.
@@ -186,14 +218,15 @@ class Spec:
     def from_spaces(cls, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> Spec:
         """From the spaces of a single environment.
 
-        Vectors become float32 [D], images stay uint8 [H, W, C]; categories become one-hot vectors of uint8. Dict spaces are
-        flattened to names like "arm/joints"; a bare space is named "state", or "image" where it is one.
+        Vectors become float32 [D], images stay uint8 [H, W, C]; categories become one-hot vectors of uint8, texts numbers
+        of words. Dict spaces are flattened to names like "arm/joints"; a bare space is named "state", or "image" or "text" where
+        it is one.
         Raises ValueError, naming the space and what is accepted, for any other.
         """
         observation: dict[str, Entry] = {}
         for name, space in _flatten(observation_space, ""):
             entry = Entry.from_space(space)
-            name = name or ("image" if entry.kind == "image" else "state")
+            name = name or {"image": "image", "text": "text", "vector": "state"}[entry.kind]
             if name in observation:
                 raise ValueError(f"Two parts of the observation space {observation_space} are both named {name!r}.")
             observation[name] = entry

@@ -21,7 +21,13 @@ class SeveralDecoderConfig(DecoderConfig):
 
 @decoders.register("several", SeveralDecoderConfig)
 class SeveralDecoder(Decoder):
-    """One decoder for the observation's images and one for its vectors; only what there is gets one. Errors are added."""
+    """One decoder for the observation's images and one for its vectors; only what there is gets one. Errors are added.
+
+    Texts are not decoded.
+
+    Raises:
+        ValueError: there is nothing but text.
+    """
 
     def __init__(
         self, config: SeveralDecoderConfig, *, spec: Spec, feature_dim: int, deterministic_dim: int = 0
@@ -40,7 +46,11 @@ class SeveralDecoder(Decoder):
                 if (entries := {k: e for k, e in spec.observation.items() if e.kind == name.removesuffix("s")})
             }
         )
-        self.names = tuple(spec.observation)
+        self.names = tuple(name for name, entry in spec.observation.items() if entry.kind != "text")
+        if not self.names:
+            raise ValueError(
+                "Texts are not decoded, and the observation is nothing else: choose an objective without a decoder."
+            )
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         decoded: dict[str, Tensor] = {}

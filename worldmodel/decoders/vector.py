@@ -35,7 +35,7 @@ class VectorDecoder(Decoder):
         for name, entry in spec.observation.items():
             if entry.kind != "vector":
                 raise ValueError(
-                    f"The vector decoder gives vectors, but observation {name!r} is an image of shape {entry.shape}: "
+                    f"The vector decoder gives vectors, but observation {name!r} is {entry.described}: "
                     "choose another decoder, or a task with observation='state'."
                 )
         self.sizes = {name: entry.shape[0] for name, entry in spec.observation.items()}

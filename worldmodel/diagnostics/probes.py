@@ -15,10 +15,11 @@ class ProbeScore(NamedTuple):
     """Over the targets that vary in the test rows; those that do not have R² NaN."""
 
 
+STRENGTHS = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
+
+
 def linear_probe(
-    train: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
-    regularisation: tuple[float, ...] = tuple(10.0**n for n in range(-4, 5)),
+    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], regularisation: tuple[float, ...] = STRENGTHS
 ) -> ProbeScore:
     """Ridge regression of targets [N, K] on features [N, D], both standardised by the training rows.
 

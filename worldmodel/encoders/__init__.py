@@ -4,6 +4,7 @@ from worldmodel.encoders.base import Encoder, EncoderConfig, Patches, encoders
 from worldmodel.encoders.convolution import ConvolutionalEncoder, ConvolutionalEncoderConfig
 from worldmodel.encoders.patches import PatchEncoder, PatchEncoderConfig
 from worldmodel.encoders.several import SeveralEncoder, SeveralEncoderConfig
+from worldmodel.encoders.text import TextEncoder, TextEncoderConfig
 from worldmodel.encoders.vector import VectorEncoder, VectorEncoderConfig
 
 make = encoders.make
@@ -18,6 +19,8 @@ __all__ = [
     "Patches",
     "SeveralEncoder",
     "SeveralEncoderConfig",
+    "TextEncoder",
+    "TextEncoderConfig",
     "VectorEncoder",
     "VectorEncoderConfig",
     "encoders",

@@ -1,4 +1,4 @@
-"""Images and vectors at once: each by its own encoder."""
+"""Images, vectors and texts at once: each by its own encoder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from worldmodel.data import Spec
 from worldmodel.encoders.base import Encoder, EncoderConfig, encoders
 from worldmodel.encoders.convolution import ConvolutionalEncoderConfig
+from worldmodel.encoders.text import TextEncoderConfig
 from worldmodel.encoders.vector import VectorEncoderConfig
 
 
@@ -17,15 +18,16 @@ from worldmodel.encoders.vector import VectorEncoderConfig
 class SeveralEncoderConfig(EncoderConfig):
     images: EncoderConfig = ConvolutionalEncoderConfig()
     vectors: EncoderConfig = VectorEncoderConfig()
+    texts: EncoderConfig = TextEncoderConfig()
 
 
 @encoders.register("several", SeveralEncoderConfig)
 class SeveralEncoder(Encoder):
-    """The embeddings of the observation's images and of its vectors, side by side; only what there is gets an encoder."""
+    """The embeddings of the observation's images, vectors and texts, side by side; only what there is gets an encoder."""
 
     def __init__(self, config: SeveralEncoderConfig, *, spec: Spec) -> None:
         super().__init__()
-        parts = {"images": config.images, "vectors": config.vectors}
+        parts = {"images": config.images, "vectors": config.vectors, "texts": config.texts}
         self.parts = nn.ModuleDict(
             {
                 name: encoders.make(part, spec=replace(spec, observation=entries))

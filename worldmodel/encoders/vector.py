@@ -39,8 +39,8 @@ class VectorEncoder(Encoder):
         for name, entry in spec.observation.items():
             if entry.kind != "vector":
                 raise ValueError(
-                    f"The vector encoder reads vectors, but observation {name!r} is an image of shape {entry.shape}: "
-                    "choose another encoder, or a task with observation='state'."
+                    f"The vector encoder reads vectors, but observation {name!r} is {entry.described}: "
+                    "choose the encoder 'several', or a task with observation='state'."
                 )
         self.keys = tuple(spec.observation)
         self.symlog = config.symlog

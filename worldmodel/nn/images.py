@@ -22,7 +22,7 @@ def image_entries(spec: Spec, who: str) -> dict[str, Entry]:
     """
     for name, entry in spec.observation.items():
         if entry.kind != "image":
-            raise ValueError(f"{who} reads images, but observation {name!r} is a vector of {entry.shape[0]} numbers.")
+            raise ValueError(f"{who} reads images, but observation {name!r} is {entry.described}.")
         height, width, _ = entry.shape
         if height != width or height <= SMALLEST or stages(height) is None:
             raise ValueError(

@@ -56,6 +56,7 @@ from worldmodel.objectives.spatial import (
     SpatialCPC,
     SpatialCPCConfig,
 )
+from worldmodel.objectives.text import TextPairs, TextPairsConfig
 
 make = objectives.make
 
@@ -118,6 +119,8 @@ __all__ = [
     "SpatialCPCConfig",
     "SwAV",
     "SwAVConfig",
+    "TextPairs",
+    "TextPairsConfig",
     "Tokens",
     "TokensConfig",
     "VICReg",

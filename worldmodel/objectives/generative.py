@@ -126,10 +126,11 @@ class Inpainting(Objective):
         super().__init__()
         self.config = config
         self.decoder = _decoder(config.decoder, spec, embed_dim, feature_dim, deterministic_dim)
+        self.hides = tuple(name for name, entry in spec.observation.items() if entry.kind != "text")
 
     def hidden(self, observation: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What is hidden, drawn anew: True in [B, T, *shape] (of images [B, T, H, W, 1]), by name."""
-        return {name: self._hidden(value) for name, value in observation.items()}
+        """What is hidden, drawn anew: True in [B, T, *shape] (of images [B, T, H, W, 1]), by name. Texts stay."""
+        return {name: self._hidden(observation[name]) for name in self.hides}
 
     def _hidden(self, value: Tensor) -> Tensor:
         config, (batch, length), device = self.config, value.shape[:2], value.device
@@ -145,11 +146,11 @@ class Inpainting(Objective):
     def forward(self, scene: Scene) -> Outcome:
         observation = scene.steps.observation
         hidden = self.hidden(observation)
-        seen = {name: torch.where(hidden[name], _blank(value), value) for name, value in observation.items()}
-        guessed = self.decoder(scene.seen_as([seen]).features("filtered"))
+        seen = {name: torch.where(hidden[name], _blank(observation[name]), observation[name]) for name in hidden}
+        guessed = self.decoder(scene.seen_as([observation | seen]).features("filtered"))
         errors = []
-        for name, value in observation.items():
-            guess, truth = guessed[name], value.float()
+        for name, guess in guessed.items():
+            value, truth = observation[name], observation[name].float()
             error = symlog(guess) - symlog(truth) if value.ndim == 3 else (guess - truth) / 255
             errors.append((error.square() * hidden[name]).flatten(2).sum(2))
         return Outcome({"inpainting": self.config.weight * over_steps(torch.stack(errors).sum(0), scene.valid)})

@@ -139,8 +139,8 @@ class Tokens(Objective):
             self.transformer = Transformer(config.units, config.layers, config.heads)
         outputs = config.codebooks * config.codes
         self.head = readout(feature_dim or config.units, config.units, 1, outputs, "rmsnorm-silu")
-        self.names = tuple(spec.observation)
-        entries = sum(math.prod(entry.shape) for entry in spec.observation.values())
+        self.names = tuple(name for name, entry in spec.observation.items() if entry.kind != "text")
+        entries = sum(math.prod(spec.observation[name].shape) for name in self.names)
         self.register_buffer("mean", torch.zeros(entries))
         self.register_buffer("variance", torch.ones(entries))
         self.register_buffer("seen", torch.zeros(()))

@@ -7,6 +7,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 
 from worldmodel.data import ActionSpec, Entry, Spec
+from worldmodel.data.spec import VOCABULARY, word_numbers
 
 STATE = spaces.Box(-1, 1, (3,), np.float32)
 ACTION_SPACES = [
@@ -129,8 +130,7 @@ def test_differences_name_every_entry_that_differs_and_no_other():
 @pytest.mark.parametrize(
     ("observation", "action", "words"),
     [
-        (spaces.Text(5), spaces.Discrete(2), ["Text", "Box, Discrete"]),
-        (spaces.Dict(words=spaces.Text(5)), spaces.Discrete(2), ["Text", "Box, Discrete"]),
+        (spaces.Dict(words=spaces.Sequence(spaces.Discrete(2))), spaces.Discrete(2), ["Sequence", "Box, Discrete"]),
         (spaces.Tuple([STATE]), spaces.Discrete(2), ["Tuple", "Box, Discrete"]),
         (spaces.Box(0, 255, (3, 64, 64), np.uint8), spaces.Discrete(2), ["(3, 64, 64)", "channels"]),
         (spaces.Dict({"a/b": STATE, "a": spaces.Dict(b=STATE)}), spaces.Discrete(2), ["both named 'a/b'"]),
@@ -155,3 +155,27 @@ def test_impossible_values_are_refused():
         spec.action.to_environment(torch.zeros(4, 3))
     with pytest.raises(ValueError, match="entries"):
         Spec.from_spaces(spaces.Dict(a=STATE, b=STATE), spaces.Discrete(2)).observation_arrays({"a": np.zeros((1, 3))})
+
+
+def test_texts_are_numbers_of_their_words():
+    spec = Spec.from_spaces(spaces.Dict(mission=spaces.Text(30), state=spaces.Discrete(2)), spaces.Discrete(2))
+    entry = spec.observation["mission"]
+    assert (entry.kind, entry.shape, entry.dtype) == ("text", (15,), "int16")
+    texts = ("go to the red ball", "", "GO, to the the!")
+    found = spec.observation_arrays({"mission": texts, "state": np.array([0, 1, 0])})["mission"]
+    assert found.shape == (3, 15) and found.dtype is torch.int16 and found.min() >= 0 and found.max() < VOCABULARY
+    go, to, the = found[0, :3].tolist()
+    assert not found[1].any(), "no words"
+    assert found[2, 0] == go and found[2, 2:5].tolist() == [to, the, the], (
+        "whatever the case; signs are words of their own"
+    )
+    assert found[2, 1] not in (go, to, the, 0) and found[2, 5] != 0 and not found[2, 6:].any()
+    assert Spec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert Spec.from_spaces(spaces.Text(9), spaces.Discrete(2)).observation.keys() == {"text"}
+
+
+def test_words_keep_their_numbers_in_every_process_and_long_texts_are_cut():
+    assert word_numbers("open the door") == [2897, 634, 782]
+    assert len(word_numbers("a " * 500)) == 64
+    words = {f"word{n}" for n in range(300)}
+    assert len({word_numbers(word)[0] for word in words}) > 280

@@ -11,7 +11,7 @@ from torch import nn
 from worldmodel import WorldModel, objectives
 from worldmodel.data import Spec, Steps
 from worldmodel.decoders import VectorDecoderConfig
-from worldmodel.encoders import ConvolutionalEncoderConfig, PatchEncoderConfig
+from worldmodel.encoders import ConvolutionalEncoderConfig, PatchEncoderConfig, SeveralEncoderConfig, TextEncoderConfig
 from worldmodel.objectives import Outcome
 from worldmodel.scene import Scene
 
@@ -23,6 +23,7 @@ SMALL = {
     "cpc": {"dim": 8, "horizon": 3},
     "denoising": {"decoder": DECODER},
     "inpainting": {"decoder": DECODER},
+    "text-pairs": {"dim": 8, "text": TextEncoderConfig(units=8, layers=1, heads=2)},
     "tokens": {"codebooks": 2, "codes": 5, "dim": 3, "units": 8, "heads": 2, "layers": 1},
     "variational": {"decoder": DECODER, "dim": 4},
     "deepcluster": {"projector": (8, 6), "prototypes": 5, "clusterings": 2, "memory": 40, "refit_every": 2},
@@ -47,6 +48,7 @@ OF_IMAGES = ("mae", "relative-position", "rotation", "spatial-cpc")
 ENCODERS_OWN = ("masked-trajectory", *OF_IMAGES)
 """What the encoder learns from alone: latent features are not read."""
 CAMERA = Spec.from_spaces(spaces.Dict({"camera": spaces.Box(0, 255, (8, 8, 1), "uint8")}), spaces.Box(-1, 1, (2,)))
+SPOKEN = Spec.from_spaces(spaces.Dict(state=spaces.Box(-1, 1, (3,)), mission=spaces.Text(6)), spaces.Box(-1, 1, (2,)))
 NAMES = objectives.objectives.names()
 ONLY_BESIDE_DYNAMICS = ("barlow", "consistency", "infonce", "prototypes")
 PLACES = [(name, True) for name in NAMES] + [(name, False) for name in NAMES if name not in ONLY_BESIDE_DYNAMICS]
@@ -85,8 +87,12 @@ class Place(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.sees = name in OF_IMAGES
-        spec = CAMERA if self.sees else CONTINUOUS
+        self.reads = name == "text-pairs"
+        spec = CAMERA if self.sees else SPOKEN if self.reads else CONTINUOUS
         config = CONFIG
+        if self.reads:
+            several = SeveralEncoderConfig(vectors=CONFIG.encoder, texts=TextEncoderConfig(units=8, layers=1, heads=2))
+            config = dataclasses.replace(CONFIG, encoder=several)
         if self.sees:
             patches, images = (
                 PatchEncoderConfig(patch=4, units=8, layers=1, heads=2),
@@ -107,6 +113,11 @@ class Place(nn.Module):
                     parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
 
     def scene(self, steps: Steps) -> Scene:
+        if self.reads:  # a few different texts, one for each sequence
+            numbers = (steps.observation["state"][:, :1] * 2).abs().round().to(torch.int16) + 1
+            steps = steps._replace(
+                observation=steps.observation | {"mission": numbers.expand(-1, steps.reward.shape[1], 3)}
+            )
         if self.sees:
             brightness = torch.sigmoid(steps.observation["state"] @ torch.linspace(-3, 3, 192).sin().view(3, 64))
             camera = (255 * brightness).to(torch.uint8).unflatten(-1, (8, 8, 1))

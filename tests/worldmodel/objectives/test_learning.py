@@ -32,7 +32,7 @@ OPTIONS = {
 }
 # A masked autoencoder learns its tokens; their mean, which is the embedding, is hardly better for a linear reader in this time,
 # nor is it in its paper, where linear probes stay far behind fine-tuning (arXiv 2111.06377, figure 9).
-NAMES = [name for name in objectives.objectives.names() if name not in (*ONLY_BESIDE_DYNAMICS, "mae")]
+NAMES = [name for name in objectives.objectives.names() if name not in (*ONLY_BESIDE_DYNAMICS, "mae", "text-pairs")]
 
 
 def probe(encoder) -> float:
