@@ -32,6 +32,7 @@ class TaskConfig:
         time_limit: of an episode in environment steps; None for the task's own.
         render_mode: as in Gymnasium.
         image_size: side of the images observed; None for the task's own observations.
+        both: whether the task's own observations are there beside the images.
         options: further arguments of the task.
     """
 
@@ -41,6 +42,7 @@ class TaskConfig:
     time_limit: int | None = None
     render_mode: str | None = None
     image_size: int | None = None
+    both: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
     def build(self, index: int) -> ReplayableEpisodes:
@@ -59,7 +61,7 @@ class TaskConfig:
             if self.action_repeat > 1:
                 env = ActionRepeat(env, self.action_repeat)
             if self.image_size is not None:
-                env = Pixels(env, self.image_size)
+                env = Pixels(env, self.image_size, self.both)
             env = standard_actions(standard_observations(env, name), name)
         except Exception:
             env.close()
@@ -98,7 +100,7 @@ def make(
         task: a Gymnasium id ("CartPole-v1", or "module:Id-v0" to import its module first) or a task of a suite
             ("dmc/walker-walk", "ale/Pong", "crafter/reward", "minigrid/DoorKey-5x5"); `task_names()` lists them.
         observation: "state", which is whatever the task itself observes, or "pixels", its rendered frame as the entry
-            "image" of a Dict; Atari and Crafter show pixels either way.
+            "image" of a Dict; Atari and Crafter show pixels either way. "both" are the two beside each other.
         image_size: height and width of those frames.
         fast_rendering: draw dm_control tasks without shadows, reflections and multisampling: the pixels differ.
         num_envs: how many environments.
@@ -118,8 +120,8 @@ def make(
     arguments = {key: value for key, value in locals().items() if key != "options"} | options
     spec, suite = _find(task), suites.suite_of(task)
     _check_options(task, spec, options)
-    if observation not in ("state", "pixels"):
-        raise ValueError(f"observation={observation!r} is not available; use observation='state' or 'pixels'.")
+    if observation not in ("state", "pixels", "both"):
+        raise ValueError(f"observation={observation!r} is not available; use observation='state', 'pixels' or 'both'.")
     _check_integer("image_size", image_size, 1)
     if action_repeat is None:
         action_repeat = suite.action_repeat if suite else 1
@@ -140,7 +142,7 @@ def make(
         if spec.namespace != "dmc":
             raise ValueError("fast_rendering=True is for dm_control tasks alone; leave it out.")
         options = {**options, "fast_rendering": True}
-    pixels = observation == "pixels" or (suite is not None and suite.seen)
+    pixels = observation != "state" or (suite is not None and suite.seen)
     if pixels and not _renders(spec):
         raise ValueError(f"{task} renders no frames (render_mode='rgb_array'): use observation='state'.")
     if render_mode is not None and not _renders(spec, render_mode):
@@ -153,6 +155,7 @@ def make(
         time_limit,
         "rgb_array" if pixels else render_mode,
         image_size if pixels else None,
+        observation == "both",
         options,
     )
     environments = [partial(config.build, index) for index in range(num_envs)]

@@ -13,29 +13,40 @@ from PIL import Image
 class Pixels(gymnasium.Wrapper):
     """Observations are {"image": uint8 [size, size, 3]}, the task's rendered frame; the task's own are not seen.
 
+    With ``beside`` they are, under their own names ("state" where they are no Dict), for recordings whose model sees pictures and
+    whose probes are told the truth. The frame is then called "frame" where the task has an "image" of its own.
+
     A frame is drawn for each decision alone: wrap it around action repeat. Frames of another size are reduced by averaging
     areas, without keeping their proportions.
 
     Args:
         env: made with render_mode="rgb_array".
         size: height and width.
+        beside: whether the task's own observations stay.
     """
 
-    def __init__(self, env: gymnasium.Env, size: int) -> None:
+    def __init__(self, env: gymnasium.Env, size: int, beside: bool = False) -> None:
         super().__init__(env)
-        self._size = size
-        self.observation_space = spaces.Dict({"image": spaces.Box(0, 255, (size, size, 3), np.uint8)})
+        self._size, self._beside = size, beside
+        own = env.observation_space
+        kept = dict(own.spaces) if isinstance(own, spaces.Dict) else {"state": own}
+        self._name = "frame" if beside and "image" in kept else "image"
+        frame = {self._name: spaces.Box(0, 255, (size, size, 3), np.uint8)}
+        self.observation_space = spaces.Dict(frame | (kept if beside else {}))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        _, info = self.env.reset(seed=seed, options=options)
-        return self._observe(), info
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._observe(observation), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        _, reward, terminated, truncated, info = self.env.step(action)
-        return self._observe(), float(reward), terminated, truncated, info
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._observe(observation), float(reward), terminated, truncated, info
 
-    def _observe(self) -> dict[str, np.ndarray]:
-        return {"image": picture(self.env, self._size)}
+    def _observe(self, observation: Any) -> dict[str, Any]:
+        frame = {self._name: picture(self.env, self._size)}
+        if not self._beside:
+            return frame
+        return frame | (observation if isinstance(observation, dict) else {"state": observation})
 
 
 def picture(env: gymnasium.Env, side: int) -> np.ndarray:

@@ -22,7 +22,7 @@ class TaskOptions:
     task: str = "Pendulum-v1"
     """A Gymnasium id, or a task of a suite: dmc/walker-walk, ale/Pong, crafter/reward, minigrid/DoorKey-5x5."""
     observation: str = "state"
-    """state: what the task itself observes; pixels: its rendered frame."""
+    """state: what the task itself observes; pixels: its rendered frame; both: the two beside each other."""
     image_size: int = 64
     """Height and width of the frames observed."""
     fast_rendering: bool = False

@@ -116,7 +116,9 @@ def test_what_cannot_be_seen_is_refused_in_a_sentence():
     with pytest.raises((ValueError, TypeError)) as caught:
         envs.make("Blind-v0", observation="pixels")
     assert "Blind-v0 renders no frames" in str(caught.value)
-    with pytest.raises(ValueError, match="observation='pixel' is not available; use observation='state' or 'pixels'"):
+    with pytest.raises(
+        ValueError, match="observation='pixel' is not available; use observation='state', 'pixels' or 'both'"
+    ):
         envs.make("Painter-v0", observation="pixel")
     with pytest.raises(ValueError, match="image_size=0 is not accepted"):
         envs.make("Painter-v0", observation="pixels", image_size=0)
@@ -130,3 +132,16 @@ def test_drawing_without_a_display_says_nothing(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60)
     assert (done.stdout.split(), done.stderr) == (["drawn"], "")
+
+
+def test_pictures_lie_beside_what_the_task_observes():
+    one, plain = (envs.make("Pendulum-v1", observation=kind, image_size=16, seed=3) for kind in ("both", "state"))
+    (seen, _), (state, _) = one.reset(), plain.reset()
+    assert (
+        list(seen) == ["image", "state"]
+        and seen["image"].shape == (1, 16, 16, 3)
+        and np.array_equal(seen["state"], state)
+    )
+    seen, state = one.step(np.ones((1, 1), np.float32))[0], plain.step(np.ones((1, 1), np.float32))[0]
+    assert np.array_equal(seen["state"], state)
+    assert one.remake().reset()[0].keys() == seen.keys()

@@ -142,7 +142,7 @@ def test_a_second_run_into_the_same_folder_is_refused_in_a_sentence(whole):
         (["tdmpc2", "--task", "dmc/cartpol-swingup"], "did you mean dmc/cartpole-swingup"),
         (
             ["tdmpc2", "--observation", "pixel"],
-            "observation='pixel' is not available; use observation='state' or 'pixels'",
+            "observation='pixel' is not available; use observation='state', 'pixels' or 'both'",
         ),
         (["tdmpc2", "--device", "gpu"], "There is no device 'gpu': give auto, cpu"),
         (["tdmpc2", "--replay-device", "gpu"], "There is no device 'gpu': give auto, cpu"),

@@ -1,0 +1,81 @@
+"""Record rollouts: whole episodes of random actions, or of a run's agent, in a folder of files.
+
+    python scripts/collect.py --task dmc/reacher-easy --observation both --episodes 100 --out data/reacher
+    python scripts/collect.py --task dmc/reacher-easy --policy runs/reacher --out data/reacher
+
+A second call with the same folder adds to it. With `--observation both` pictures are recorded beside what the task itself
+observes, so that an encoder of the pictures can be asked for it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from command import TaskOptions, one_sentence_errors
+from tyro.conf import arg
+
+import agents
+import envs
+from agents.checkpoint import load_agent
+from agents.collecting import collect
+from worldmodel.data import Spec
+from worldmodel.data.recording import Recorder
+
+
+@dataclass(frozen=True)
+class CollectCommand:
+    out: Path
+    """The recording's folder."""
+    task: Annotated[TaskOptions, arg(name="")] = field(default_factory=TaskOptions)
+    policy: str = "random"
+    """random, or the folder of a run whose agent acts, as it explores."""
+    episodes: int = 100
+    """Whole episodes."""
+    random_hold: float | None = None
+    """How long random actions are held: n decisions with probability ∝ n^(−random_hold), 2 say; None: drawn anew each time."""
+    seed: int = 0
+    execution: Annotated[agents.ExecutionConfig, arg(name="")] = agents.ExecutionConfig()
+
+
+def main() -> None:
+    with one_sentence_errors(envs.WorkerError, envs.NonFiniteError, envs.RenderingError):
+        command = tyro.cli(CollectCommand, description=__doc__)
+        if command.episodes < 1:
+            raise ValueError(f"Give at least one episode: got episodes={command.episodes}.")
+        tasks = command.task.make(command.seed)
+        agent = None if command.policy == "random" else load_agent(Path(command.policy), tasks)
+        execution = None if agent is None else agents.Execution(command.execution)
+        spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
+        facts = {"task": vars(command.task), "policy": command.policy, "seed": command.seed}
+        recorder = Recorder(command.out, spec, tasks.num_envs, facts)
+        began, started = recorder.episodes, time.monotonic()
+        shown = [started]
+
+        def show() -> None:
+            if time.monotonic() - shown[0] > 5:
+                shown[0] = time.monotonic()
+                print(
+                    f"{recorder.episodes - began} of {command.episodes} episodes, {shown[0] - started:.0f} s",
+                    flush=True,
+                )
+
+        collect(
+            tasks,
+            recorder,
+            episodes=command.episodes,
+            agent=agent,
+            execution=execution,
+            hold=command.random_hold,
+            seed=command.seed + began,
+            on_step=show,
+        )
+        tasks.close()
+        print(f"{command.out} holds {recorder.episodes} episodes of {', '.join(spec.observation)}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+import json
+
+import torch
+from commands import TINY, command
+
+from worldmodel.data.recording import Recording
+
+
+def test_episodes_are_recorded_with_pictures_beside_the_truth_and_more_are_added(tmp_path):
+    arguments = ["--task", "dmc/reacher-easy", "--observation", "both", "--image-size", 16, "--fast-rendering"]
+    arguments += ["--time-limit", 10, "--num-envs", 2, "--episodes", 3, "--out", tmp_path / "data"]
+    said = command("collect.py", *arguments)
+    assert said.code == 0, said.error
+    assert f"{tmp_path / 'data'} holds 3 episodes of image, position, to_target, velocity." in said.out
+    assert command("collect.py", *arguments).code == 0
+    recording = Recording(tmp_path / "data")
+    assert len(recording) == 6 and recording.facts["task"]["task"] == "dmc/reacher-easy"
+    episodes = list(recording.episodes())
+    for steps in episodes:
+        assert len(steps.reward) == 6, "five decisions of two steps, and where they end"
+        assert steps.is_first.tolist() == [True] + [False] * 5 and steps.is_last.tolist() == [False] * 5 + [True]
+        assert steps.observation["image"].shape == (6, 16, 16, 3) and steps.observation["image"].float().std() > 0
+        assert steps.action.abs().max() <= 1 and steps.action.std() > 0.1
+    positions = torch.stack([steps.observation["position"][0] for steps in episodes])
+    assert len({tuple(row) for row in positions.tolist()}) == 6, "no episode twice"
+
+
+def test_the_agent_of_a_run_acts(tmp_path):
+    said = command("train.py", "tdmpc2", "--task", "Pendulum-v1", *TINY, "--steps", 20, "--logdir", tmp_path / "run")
+    assert said.code == 0, said.error
+    arguments = ["--task", "Pendulum-v1", "--time-limit", 8, "--policy", tmp_path / "run", "--episodes", 2]
+    said = command("collect.py", *arguments, "--compile", "no", "--out", tmp_path / "data")
+    assert said.code == 0, said.error
+    assert [len(steps.reward) for steps in Recording(tmp_path / "data").episodes()] == [9, 9]
+    description = json.loads((tmp_path / "data" / "recording.json").read_text())
+    assert description["facts"]["policy"] == str(tmp_path / "run")
+
+
+def test_wrong_numbers_are_answered_in_a_sentence(tmp_path):
+    said = command("collect.py", "--episodes", 0, "--out", tmp_path)
+    assert said.code == 2 and "Give at least one episode" in said.error
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,127 @@
+"""Episodes on disk: a folder with one file for each, which is there whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from worldmodel.data.replay import Replay
+from worldmodel.data.spec import Spec
+from worldmodel.data.steps import Steps
+from worldmodel.data.storage import entries, unflatten
+from worldmodel.snapshots import DamagedError, read_json, read_tensors, settle, write_json, write_tensors
+
+DESCRIPTION = "recording.json"
+FORMAT = 1
+
+
+class Recorder:
+    """Writes the steps of N environments as episodes; a second one in the same folder goes on behind them.
+
+    Args:
+        facts: how it was made, in plain values: task, policy, rendering.
+
+    Raises:
+        ValueError: the folder holds a recording of other spaces.
+    """
+
+    def __init__(self, folder: str | Path, spec: Spec, num_envs: int, facts: dict | None = None) -> None:
+        self.folder, self.spec = Path(folder), spec
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if (self.folder / DESCRIPTION).is_file():
+            if differences := Recording(self.folder).spec.differences(spec):
+                raise ValueError(f"{self.folder} is a recording of other spaces: {' '.join(differences)}")
+        else:
+            write_json(
+                beside := self.folder / f".{DESCRIPTION}",
+                {"format": FORMAT, "spec": spec.to_dict(), "facts": facts or {}},
+            )
+            settle(beside, self.folder / DESCRIPTION)
+        self._names = list(entries(spec))
+        self._open: list[list[Steps]] = [[] for _ in range(num_envs)]
+        self.episodes = len(files(self.folder))
+
+    def add(self, steps: Steps, index: Sequence[int] | Tensor) -> None:
+        """Append steps [M] with their actions to the environments ``index`` [M]; an episode is written when its last has come."""
+        for row, env in enumerate(torch.as_tensor(index).tolist()):
+            step = steps._replace(extras={}).select(row)
+            if bool(step.is_first):
+                self._open[env] = []  # what was cut is no episode
+            self._open[env].append(step)
+            if bool(step.is_last):
+                self._write(self._open[env])
+                self._open[env] = []
+
+    def _write(self, steps: list[Steps]) -> None:
+        flat = [_flat(step) for step in steps]
+        tensors = {name: torch.stack([values[name] for values in flat]) for name in self._names}
+        path = self.folder / f"{self.episodes:06d}.safetensors"
+        beside = path.with_name(f".{path.name}")
+        write_tensors(beside, tensors)
+        settle(beside, path)
+        self.episodes += 1
+
+
+class Recording:
+    """A folder of episodes.
+
+    Raises:
+        FileNotFoundError: this is none.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / DESCRIPTION).is_file():
+            raise FileNotFoundError(
+                f"{self.folder} has no {DESCRIPTION}: give the folder of a recording (collect.py --out)."
+            )
+        description = read_json(self.folder / DESCRIPTION)
+        if description["format"] != FORMAT:
+            raise ValueError(f"{self.folder} is of format {description['format']}, this version reads format {FORMAT}.")
+        self.spec, self.facts = Spec.from_dict(description["spec"]), description["facts"]
+        self.files = files(self.folder)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def episodes(self, chosen: Sequence[int] | None = None) -> Iterator[Steps]:
+        """The episodes, or those of these numbers, as steps [T]."""
+        for number in range(len(self)) if chosen is None else chosen:
+            yield unflatten(read_tensors(self.files[number]))
+
+    def observing(self, names: Sequence[str]) -> Spec:
+        """The spec with these entries of the observation alone.
+
+        Raises:
+            ValueError: there is none of such a name.
+        """
+        if missing := [name for name in names if name not in self.spec.observation]:
+            raise ValueError(
+                f"{self.folder} has no observation {missing[0]!r}: choose from {', '.join(self.spec.observation)}."
+            )
+        return dataclasses.replace(self.spec, observation={name: self.spec.observation[name] for name in names})
+
+    def replay(self, chosen: Sequence[int] | None = None, seed: int = 0) -> Replay:
+        """All steps of the episodes in memory, to sample from."""
+        found = list(self.episodes(chosen))
+        if not found:
+            raise DamagedError(f"{self.folder} holds no whole episode.")
+        replay = Replay(self.spec, sum(len(steps.reward) for steps in found), seed=seed)
+        for steps in found:
+            for t in range(len(steps.reward)):
+                replay.add(steps.select(slice(t, t + 1)), [0])
+        return replay
+
+
+def files(folder: Path) -> list[Path]:
+    """The episodes' files, in their order."""
+    return sorted(path for path in folder.glob("*.safetensors") if path.stem.isdigit())
+
+
+def _flat(step: Steps) -> dict[str, Tensor]:
+    single = {name: getattr(step, name) for name in ("reward", "is_first", "is_last", "is_terminal", "action")}
+    return {f"observation/{name}": value for name, value in step.observation.items()} | single
