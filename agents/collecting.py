@@ -9,7 +9,7 @@ import torch
 
 from agents.actor import Actor
 from agents.agent import Agent
-from agents.execution import Execution
+from agents.execution import Execution, ExecutionConfig
 from agents.random_actions import RandomActions
 from worldmodel.data import StepStream
 from worldmodel.data.recording import Recorder
@@ -34,7 +34,7 @@ def collect(
     """
     stream, count = StepStream(tasks), tasks.num_envs
     random = RandomActions(stream.spec.action, count, seed, hold)
-    actor = None if agent is None else Actor(agent, execution or Execution(), count, explore=True)
+    actor = None if agent is None else Actor(agent, execution or Execution(ExecutionConfig()), count, explore=True)
     torch.manual_seed(seed)
     arrival, goal = stream.reset(seed=seed), recorder.episodes + episodes
     while recorder.episodes < goal:
