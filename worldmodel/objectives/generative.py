@@ -16,7 +16,6 @@ from worldmodel.decoders import (
     DecoderConfig,
     ImageDecoderConfig,
     SeveralDecoderConfig,
-    VectorDecoderConfig,
     decoders,
 )
 from worldmodel.nn import ranks, symlog
@@ -26,7 +25,7 @@ from worldmodel.scene import Scene
 
 @dataclass(frozen=True)
 class ReconstructionConfig(ObjectiveConfig):
-    decoder: DecoderConfig = VectorDecoderConfig()
+    decoder: DecoderConfig = SeveralDecoderConfig()
 
 
 @objectives.register("reconstruction", ReconstructionConfig)

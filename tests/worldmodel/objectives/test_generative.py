@@ -112,7 +112,7 @@ def test_inpainting_counts_what_is_hidden_alone_and_hides_it(hide):
             total += ((guessed["camera"][there] - steps.observation["camera"][b, t][there]) / 255).square().sum()
             there = hidden["pose"][b, t]
             total += sum(
-                (symlog(float(g)) - symlog(float(x))) ** 2
+                (symlog(g.item()) - symlog(x.item())) ** 2
                 for g, x in zip(guessed["pose"][there], steps.observation["pose"][b, t][there], strict=True)
             )
     torch.testing.assert_close(loss, 0.5 * total / 30, rtol=1e-3, atol=1e-4)
