@@ -11,37 +11,32 @@ from torch import Tensor, nn
 from worldmodel.data import Spec, Steps
 from worldmodel.data.augmentation import AugmentationConfig, augment
 from worldmodel.data.masking import chosen, mask_block, mask_patches
-from worldmodel.decoders import (
-    Decoder,
-    DecoderConfig,
-    ImageDecoderConfig,
-    SeveralDecoderConfig,
-    decoders,
-)
+from worldmodel.decoders import Decoder, DecoderConfig, ImageDecoderConfig, SeveralDecoderConfig, decoders
 from worldmodel.nn import ranks, symlog
 from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
 from worldmodel.scene import Scene
 
 
 @dataclass(frozen=True)
-class ReconstructionConfig(ObjectiveConfig):
+class DecodingConfig(ObjectiveConfig):
+    """What the configurations of all that decode observations derive from."""
+
     decoder: DecoderConfig = SeveralDecoderConfig()
 
 
-@objectives.register("reconstruction", ReconstructionConfig)
-class Reconstruction(Objective):
-    """Mean over all steps of the error of the observation decoded from its own filtered state, summed over its entries.
+class Decoding(Objective):
+    """Has a decoder of the latent features, or of the embedding where there is no dynamics model.
 
-    With the KL of a recurrent state-space model this is the evidence lower bound of PlaNet (arXiv 1811.04551) and of
-    the Dreamers; for vectors the error is taken in symlog space (DreamerV3, arXiv 2301.04104). Without a dynamics model the
-    encoder is an autoencoder.
+    Raises:
+        ValueError: neither ``embed_dim`` nor ``feature_dim`` is known.
     """
 
+    config: DecodingConfig
     decoder: Decoder
 
     def __init__(
         self,
-        config: ReconstructionConfig,
+        config: DecodingConfig,
         *,
         spec: Spec,
         embed_dim: int | None = None,
@@ -49,8 +44,28 @@ class Reconstruction(Objective):
         deterministic_dim: int = 0,
     ) -> None:
         super().__init__()
-        self.config = config
-        self.decoder = _decoder(config.decoder, spec, embed_dim, feature_dim, deterministic_dim)
+        self.config, self.spec = config, spec
+        inputs = embed_dim if feature_dim is None else feature_dim
+        if inputs is None:
+            raise ValueError(
+                "A decoder has to know what it decodes: add embed_dim=…, or feature_dim=… beside a dynamics model."
+            )
+        self.decoder = decoders.make(config.decoder, spec=spec, feature_dim=inputs, deterministic_dim=deterministic_dim)
+
+
+@dataclass(frozen=True)
+class ReconstructionConfig(DecodingConfig):
+    pass
+
+
+@objectives.register("reconstruction", ReconstructionConfig)
+class Reconstruction(Decoding):
+    """Mean over all steps of the error of the observation decoded from its own filtered state, summed over its entries.
+
+    With the KL of a recurrent state-space model this is the evidence lower bound of PlaNet (arXiv 1811.04551) and of
+    the Dreamers; for vectors the error is taken in symlog space (DreamerV3, arXiv 2301.04104). Without a dynamics model the
+    encoder is an autoencoder.
+    """
 
     def forward(self, scene: Scene) -> Outcome:
         error = self.decoder.loss(scene.features("filtered"), scene.steps.observation)
@@ -58,30 +73,16 @@ class Reconstruction(Objective):
 
 
 @dataclass(frozen=True)
-class DenoisingConfig(ObjectiveConfig):
-    decoder: DecoderConfig = SeveralDecoderConfig()
+class DenoisingConfig(DecodingConfig):
     noise: AugmentationConfig = AugmentationConfig(shift=0, noise=0.25, scaling=0.0, vector_noise=0.1)
     """What is done to the observation that is seen."""
 
 
 @objectives.register("denoising", DenoisingConfig)
-class Denoising(Objective):
+class Denoising(Decoding):
     """The observation as it was, decoded from the state that a noisy one leads to (Vincent et al., ICML 2008)."""
 
-    decoder: Decoder
-
-    def __init__(
-        self,
-        config: DenoisingConfig,
-        *,
-        spec: Spec,
-        embed_dim: int,
-        feature_dim: int | None = None,
-        deterministic_dim: int = 0,
-    ) -> None:
-        super().__init__()
-        self.config = config
-        self.decoder = _decoder(config.decoder, spec, embed_dim, feature_dim, deterministic_dim)
+    config: DenoisingConfig
 
     def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
         return (augment(steps.observation, self.config.noise),)
@@ -93,8 +94,7 @@ class Denoising(Objective):
 
 
 @dataclass(frozen=True)
-class InpaintingConfig(ObjectiveConfig):
-    decoder: DecoderConfig = SeveralDecoderConfig()
+class InpaintingConfig(DecodingConfig):
     hide: Literal["patches", "block"] = "patches"
     """What is hidden of an image: patches of a grid, or one square block."""
     share: float = 0.5
@@ -104,32 +104,19 @@ class InpaintingConfig(ObjectiveConfig):
 
 
 @objectives.register("inpainting", InpaintingConfig)
-class Inpainting(Objective):
+class Inpainting(Decoding):
     """What is hidden of the observation, decoded from what is left (context encoders, arXiv 1604.07379).
 
     Hidden pixels are seen grey, hidden entries of a vector as 0. The error counts what is hidden alone: squared, of pixels
     between 0 and 1, of vectors in symlog space, summed over the entries.
     """
 
-    decoder: Decoder
-
-    def __init__(
-        self,
-        config: InpaintingConfig,
-        *,
-        spec: Spec,
-        embed_dim: int,
-        feature_dim: int | None = None,
-        deterministic_dim: int = 0,
-    ) -> None:
-        super().__init__()
-        self.config = config
-        self.decoder = _decoder(config.decoder, spec, embed_dim, feature_dim, deterministic_dim)
-        self.hides = tuple(name for name, entry in spec.observation.items() if entry.kind != "text")
+    config: InpaintingConfig
 
     def hidden(self, observation: dict[str, Tensor]) -> dict[str, Tensor]:
         """What is hidden, drawn anew: True in [B, T, *shape] (of images [B, T, H, W, 1]), by name. Texts stay."""
-        return {name: self._hidden(observation[name]) for name in self.hides}
+        entries = self.spec.observation.items()
+        return {name: self._hidden(observation[name]) for name, entry in entries if entry.kind != "text"}
 
     def _hidden(self, value: Tensor) -> Tensor:
         config, (batch, length), device = self.config, value.shape[:2], value.device
@@ -202,17 +189,6 @@ class Variational(Objective):
 def over_steps(loss: Tensor, valid: Tensor) -> Tensor:
     """Mean of losses [B, T] over the steps that count, of all ranks."""
     return ranks.mean(loss.flatten(), valid.flatten())
-
-
-def _decoder(
-    config: DecoderConfig, spec: Spec, embed_dim: int | None, feature_dim: int | None, deterministic_dim: int
-) -> Decoder:
-    """Of the features beside a dynamics model, of the embedding without."""
-    if feature_dim is None and embed_dim is None:
-        raise ValueError(
-            "A decoder has to know what it decodes: add embed_dim=…, or feature_dim=… beside a dynamics model."
-        )
-    return decoders.make(config, spec=spec, feature_dim=feature_dim or embed_dim, deterministic_dim=deterministic_dim)
 
 
 def _blank(value: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from worldmodel.data import Spec
-from worldmodel.decoders import Decoder, DecoderConfig, SeveralDecoderConfig, decoders
 from worldmodel.nn import ranks, readout
 from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
+from worldmodel.objectives.generative import Decoding, DecodingConfig
 from worldmodel.scene import Scene, weighted_mean
 
 
@@ -43,21 +43,18 @@ class Consistency(Objective):
 
 
 @dataclass(frozen=True)
-class NextFrameConfig(ObjectiveConfig):
-    decoder: DecoderConfig = SeveralDecoderConfig()
+class NextFrameConfig(DecodingConfig):
     units: int = 512
     """Width of the transition, where there is no dynamics model."""
 
 
 @objectives.register("next-frame", NextFrameConfig)
-class NextFrame(Objective):
+class NextFrame(Decoding):
     """The next observation, decoded from what is imagined one step ahead along the replayed action (arXiv 1507.08750).
 
     Beside a dynamics model that is its own imagination; alone, a small network changes the embedding. A pair counts inside
     one episode alone.
     """
-
-    decoder: Decoder
 
     def __init__(
         self,
@@ -68,14 +65,12 @@ class NextFrame(Objective):
         feature_dim: int | None = None,
         deterministic_dim: int = 0,
     ) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(
+            config, spec=spec, embed_dim=embed_dim, feature_dim=feature_dim, deterministic_dim=deterministic_dim
+        )
         self.change = None
         if feature_dim is None:
             self.change = readout(embed_dim + spec.action.dim, config.units, 1, embed_dim, "rmsnorm-silu")
-        self.decoder = decoders.make(
-            config.decoder, spec=spec, feature_dim=feature_dim or embed_dim, deterministic_dim=deterministic_dim
-        )
 
     def forward(self, scene: Scene) -> Outcome:
         if self.change is None:

@@ -21,7 +21,7 @@ def results(tmp_path_factory):
     torch.set_num_threads(1)
     alone = found(padded(STEPS, 0.0, 0.0))
     assert [process.wait(timeout=120) for process in running] == [0, 0]
-    return alone, *(torch.load(folder / f"{rank}.pt") for rank in range(2))
+    return alone, *(torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2))
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[0]}-{place[1]}")
