@@ -120,34 +120,13 @@ def make(
     arguments = {key: value for key, value in locals().items() if key != "options"} | options
     spec, suite = _find(task), suites.suite_of(task)
     _check_options(task, spec, options)
-    if observation not in ("state", "pixels", "both"):
-        raise ValueError(f"observation={observation!r} is not available; use observation='state', 'pixels' or 'both'.")
-    _check_integer("image_size", image_size, 1)
     if action_repeat is None:
         action_repeat = suite.action_repeat if suite else 1
-    _check_integer("num_envs", num_envs, 1)
-    _check_integer("action_repeat", action_repeat, 1)
-    _check_integer("seed", seed, 0)
-    _check_integer("workers", workers or 0, 0)
-    if (workers or 0) > num_envs:
-        raise ValueError(f"workers={workers} is more than num_envs={num_envs}; use workers={num_envs} or fewer.")
-    if time_limit is not None:
-        _check_integer("time_limit", time_limit, 1)
-    if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not 0 < deadline < math.inf:
-        raise ValueError(f"deadline={deadline!r} is not accepted; give a number of seconds above 0, such as 60.0.")
-    if "max_episode_steps" in options:
-        raise ValueError("max_episode_steps is given as time_limit here; use time_limit=...")
-
+    _check_numbers(arguments | {"action_repeat": action_repeat, "workers": workers or 0})
     if fast_rendering:
-        if spec.namespace != "dmc":
-            raise ValueError("fast_rendering=True is for dm_control tasks alone; leave it out.")
         options = {**options, "fast_rendering": True}
     pixels = observation != "state" or (suite is not None and suite.seen)
-    if pixels and not _renders(spec):
-        raise ValueError(f"{task} renders no frames (render_mode='rgb_array'): use observation='state'.")
-    if render_mode is not None and not _renders(spec, render_mode):
-        modes = ", ".join(repr(mode) for mode in _render_modes(spec) or ()) or "none"
-        raise ValueError(f"{task} has no render_mode={render_mode!r}; it has {modes}.")
+    _check_views(task, spec, observation, pixels, fast_rendering, render_mode)
     config = TaskConfig(
         spec,
         seed,
@@ -176,6 +155,37 @@ def make(
         return InProcessVectorEnv(environments, description=description)
     except (gymnasium.error.Error, ImportError) as error:
         raise ValueError(f"{task} cannot be made here: {_first_line(error)}") from error
+
+
+def _check_numbers(arguments: dict[str, Any]) -> None:
+    """Raise ValueError, naming it, for a number that ``make`` cannot take."""
+    least = {"image_size": 1, "num_envs": 1, "action_repeat": 1, "seed": 0, "workers": 0}
+    for name, minimum in least.items():
+        _check_integer(name, arguments[name], minimum)
+    num_envs, workers, deadline = (arguments[name] for name in ("num_envs", "workers", "deadline"))
+    if workers > num_envs:
+        raise ValueError(f"workers={workers} is more than num_envs={num_envs}; use workers={num_envs} or fewer.")
+    if arguments["time_limit"] is not None:
+        _check_integer("time_limit", arguments["time_limit"], 1)
+    if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not 0 < deadline < math.inf:
+        raise ValueError(f"deadline={deadline!r} is not accepted; give a number of seconds above 0, such as 60.0.")
+    if "max_episode_steps" in arguments:
+        raise ValueError("max_episode_steps is given as time_limit here; use time_limit=...")
+
+
+def _check_views(
+    task: str, spec: EnvSpec, observation: str, pixels: bool, fast_rendering: bool, render_mode: str | None
+) -> None:
+    """Raise ValueError where the task cannot be seen as is asked."""
+    if observation not in ("state", "pixels", "both"):
+        raise ValueError(f"observation={observation!r} is not available; use observation='state', 'pixels' or 'both'.")
+    if fast_rendering and spec.namespace != "dmc":
+        raise ValueError("fast_rendering=True is for dm_control tasks alone; leave it out.")
+    if pixels and not _renders(spec):
+        raise ValueError(f"{task} renders no frames (render_mode='rgb_array'): use observation='state'.")
+    if render_mode is not None and not _renders(spec, render_mode):
+        modes = ", ".join(repr(mode) for mode in _render_modes(spec) or ()) or "none"
+        raise ValueError(f"{task} has no render_mode={render_mode!r}; it has {modes}.")
 
 
 def _find(task: str) -> EnvSpec:
