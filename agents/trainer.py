@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from dataclasses import asdict
@@ -236,11 +237,12 @@ class Trainer:
 
     def _evaluate(self, metrics: MetricsLog, display: Display, *, final: bool = False) -> Evaluation | None:
         episodes = self.config.final_episodes if final else self.config.eval_episodes
+        decisions = itertools.count(1)
 
         def on_step() -> None:
             if self._stop.asked:
                 raise Stopped
-            self._show(display, evaluating=f"{episodes} episodes")
+            self._show(display, evaluating=f"{episodes} episodes, decision {next(decisions):,}")
 
         try:
             result = self.evaluations.run(self.env_steps, self.counters, metrics, on_step, final=final)
