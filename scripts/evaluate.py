@@ -6,6 +6,8 @@ python scripts/evaluate.py runs/cartpole --episodes 10 --video cartpole.mp4
 from __future__ import annotations
 
 import json
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -55,9 +57,19 @@ def main() -> None:
         def film() -> None:
             frames.append(np.asarray(tasks.render()[0]))
 
+        started = shown = time.monotonic()
+        decisions = 0
+
+        def progress() -> None:
+            nonlocal shown, decisions
+            decisions += count
+            if time.monotonic() - shown > 10:
+                shown = time.monotonic()
+                print(f"{decisions:,} decisions in {shown - started:.0f} s", file=sys.stderr, flush=True)
+
         result = agents.evaluate(
             agent, tasks, agents.Execution(command.execution), episodes=command.episodes, seed=command.seed,
-            on_decision=film if command.video else None,
+            on_decision=film if command.video else None, on_step=progress,
         )  # fmt: skip
         fps = max(round(tasks.metadata.get("render_fps", 30)), 1)
         tasks.close()
