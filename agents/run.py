@@ -30,7 +30,17 @@ from worldmodel.registry import check_fields, config_from_dict, config_to_dict
 from worldmodel.snapshots import write_file
 
 CONFIG, RESULT, LOCK = "config.yaml", "result.json", ".lock"
-TASK = ("task", "observation", "image_size", "fast_rendering", "num_envs", "workers", "action_repeat", "time_limit")
+TASK = (
+    "task",
+    "observation",
+    "image_size",
+    "fast_rendering",
+    "distractions",
+    "num_envs",
+    "workers",
+    "action_repeat",
+    "time_limit",
+)
 # Of envs.make, and no property of a task: they may be others at the next sitting.
 NOT_THE_TASK = ("seed", "render_mode", "deadline")
 
@@ -100,7 +110,8 @@ def describe_task(tasks: gymnasium.vector.VectorEnv) -> dict[str, Any] | None:
         yaml.safe_dump(own)
     except yaml.YAMLError:
         return None
-    return {name: arguments[name] for name in TASK if name in arguments} | {"options": own}
+    told = {name: arguments[name] for name in TASK if name in arguments}
+    return told | {"distractions": list(told.get("distractions", ())), "options": own}
 
 
 def evaluation_envs(config: TrainerConfig) -> int:

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from envs import dmc, opengl, suites
+from envs.distractions import Distractions, distraction
 from envs.episodes import ReplayableEpisodes
 from envs.pixels import Pixels
 from envs.vector import InProcessVectorEnv, TaskDescription, TaskVectorEnv
@@ -33,6 +35,7 @@ class TaskConfig:
         render_mode: as in Gymnasium.
         image_size: side of the images observed; None for the task's own observations.
         both: whether the task's own observations are there beside the images.
+        distractions: what the images show besides.
         options: further arguments of the task.
     """
 
@@ -43,6 +46,7 @@ class TaskConfig:
     render_mode: str | None = None
     image_size: int | None = None
     both: bool = False
+    distractions: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
     def build(self, index: int) -> ReplayableEpisodes:
@@ -62,6 +66,8 @@ class TaskConfig:
                 env = ActionRepeat(env, self.action_repeat)
             if self.image_size is not None:
                 env = Pixels(env, self.image_size, self.both)
+            if self.distractions:
+                env = Distractions(env, self.distractions)
             env = standard_actions(standard_observations(env, name), name)
         except Exception:
             env.close()
@@ -81,6 +87,7 @@ def make(
     observation: str = "state",
     image_size: int = 64,
     fast_rendering: bool = False,
+    distractions: Sequence[str] = (),
     num_envs: int = 1,
     action_repeat: int | None = None,
     seed: int = 0,
@@ -103,6 +110,8 @@ def make(
             "image" of a Dict; Atari and Crafter show pixels either way. "both" are the two beside each other.
         image_size: height and width of those frames.
         fast_rendering: draw dm_control tasks without shadows, reflections and multisampling: the pixels differ.
+        distractions: what those frames show besides, each with or without a strength: "step-noise", "episode-noise:0.2",
+            "colour", "background:0.5", "camera" (`envs.distractions`).
         num_envs: how many environments.
         action_repeat: environment steps per decision; None for 2 on dm_control tasks, 4 on Atari and 1 elsewhere.
         seed: base seed, at least 0.
@@ -127,6 +136,7 @@ def make(
         options = {**options, "fast_rendering": True}
     pixels = observation != "state" or (suite is not None and suite.seen)
     _check_views(task, spec, observation, pixels, fast_rendering, render_mode)
+    _check_distractions(distractions, pixels)
     config = TaskConfig(
         spec,
         seed,
@@ -135,6 +145,7 @@ def make(
         "rgb_array" if pixels else render_mode,
         image_size if pixels else None,
         observation == "both",
+        tuple(distractions),
         options,
     )
     environments = [partial(config.build, index) for index in range(num_envs)]
@@ -186,6 +197,15 @@ def _check_views(
     if render_mode is not None and not _renders(spec, render_mode):
         modes = ", ".join(repr(mode) for mode in _render_modes(spec) or ()) or "none"
         raise ValueError(f"{task} has no render_mode={render_mode!r}; it has {modes}.")
+
+
+def _check_distractions(distractions: Sequence[str], pixels: bool) -> None:
+    if isinstance(distractions, str):
+        raise ValueError(f"distractions={distractions!r} is not accepted; give a list, [{distractions!r}].")
+    for given in distractions:
+        distraction(given)
+    if distractions and not pixels:
+        raise ValueError("distractions change pixels, and none are observed; add observation='pixels' or 'both'.")
 
 
 def _find(task: str) -> EnvSpec:

@@ -27,6 +27,9 @@ class TaskOptions:
     """Height and width of the frames observed."""
     fast_rendering: bool = False
     """Draw dm_control tasks without shadows, reflections and multisampling, some ten times as fast: the pixels differ."""
+    distractions: tuple[str, ...] = ()
+    """What the frames show besides, each with or without a strength: step-noise, episode-noise:0.2, colour, background:0.5,
+    camera."""
     num_envs: int = 1
     """Environments that are stepped, and planned for, together."""
     workers: int = 0
