@@ -3,7 +3,8 @@
 from agents.agent import Agent, AgentConfig
 from agents.evaluation import Evaluation, evaluate
 from agents.execution import Execution, ExecutionConfig
-from agents.recipes import RECIPES, Recipe, make, recipe, with_objectives
+from agents.pretraining import Pretrainer, PretrainingConfig
+from agents.recipes import RECIPES, Recipe, make, recipe, with_encoder, with_objectives
 from agents.run import RunConfig, train
 from agents.trainer_config import TrainerConfig
 from agents.watching import load_recording
@@ -15,6 +16,8 @@ __all__ = [
     "Evaluation",
     "Execution",
     "ExecutionConfig",
+    "Pretrainer",
+    "PretrainingConfig",
     "Recipe",
     "RunConfig",
     "TrainerConfig",
@@ -23,5 +26,6 @@ __all__ = [
     "make",
     "recipe",
     "train",
+    "with_encoder",
     "with_objectives",
 ]

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from agents.behaviours import BehaviourConfig, Memory, TemporalDifferenceConfig, behaviours
+from agents.learnable import Learnable, Losses
 from worldmodel.data import Spec, Steps
-from worldmodel.dynamics import State, map_state
+from worldmodel.dynamics import State
 from worldmodel.model import WorldModel, WorldModelConfig
+from worldmodel.objectives import Outcome
 
 
 @dataclass(frozen=True)
@@ -29,20 +31,7 @@ class ActingState(NamedTuple):
     memory: Memory
 
 
-class Losses(NamedTuple):
-    total: Tensor
-    """The scalar that is minimised."""
-    terms: dict[str, Tensor]
-    """Its parts, scalars without gradient."""
-    metrics: dict[str, Tensor]
-    """Scalars to look at, without gradient."""
-    pending: dict[str, Tensor]
-    """What ``after_update`` writes once the optimiser has stepped."""
-    stored: dict[str, Tensor]
-    """The latent states [B, T, ...] to be written back into the replay, by the names of ``Dynamics.stored``."""
-
-
-class Agent(nn.Module):
+class Agent(Learnable):
     """World model and behaviour. ``forward(steps)`` is the whole training loss, ``act`` one decision.
 
     Args:
@@ -56,7 +45,7 @@ class Agent(nn.Module):
     def __init__(self, config: AgentConfig, spec: Spec, episode_length: int | None = None) -> None:
         super().__init__()
         self.config, self.spec, self.episode_length = config, spec, episode_length
-        self.model = WorldModel(config.model, spec)
+        self.model: WorldModel = WorldModel(config.model, spec)
         self.behaviour = behaviours.make(
             config.behaviour, spec=spec, feature_dim=self.model.feature_dim, episode_length=episode_length
         )
@@ -65,14 +54,10 @@ class Agent(nn.Module):
         """steps [B, T] → losses. Mutates no buffer."""
         scene = self.model.scene(steps)
         world, behaviour = self.model(scene), self.behaviour(self.model, scene)
-        terms = world.losses | behaviour.losses
-        total = torch.stack([term.float() for term in terms.values()]).sum()
         pending = {f"model.{name}": value for name, value in world.pending.items()}
         pending |= {f"behaviour.{name}": value for name, value in behaviour.pending.items()}
-        terms = {name: term.detach() for name, term in terms.items()}
-        latents = map_state(lambda tensor: tensor.detach(), scene.filtered.states)
-        stored = self.model.dynamics.store(latents)
-        return Losses(total, terms, world.metrics | behaviour.metrics, pending, stored)
+        outcome = Outcome(world.losses | behaviour.losses, world.metrics | behaviour.metrics, pending)
+        return self.summed(outcome, scene)
 
     @torch.no_grad()
     def after_update(self, pending: dict[str, Tensor], progress: float) -> None:

@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from agents.agent import Agent, Losses
 from agents.execution import Execution
+from agents.learnable import Learnable, Losses
 from agents.optimisers import Optimiser, OptimiserConfig
-from agents.recipe_config import Recipe
 from worldmodel.data import Replay, Steps
+from worldmodel.representation import Representation
 
 
 class NonFiniteLossError(FloatingPointError):
     """A loss or a gradient became NaN or infinite; the weights are those from before that update."""
 
 
-def context_steps(agent: Agent) -> int:
+class Sampling(Protocol):
+    """How batches are drawn, as a ``Recipe`` says it."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def batch_length(self) -> int: ...
+    @property
+    def across_episodes(self) -> bool: ...
+    @property
+    def fresh_first(self) -> bool: ...
+
+
+def context_steps(model: Representation) -> int:
     """Steps before a sequence that it is sampled with: 1 for models that store latent states, else 0."""
-    return 1 if agent.model.dynamics.stored() else 0
+    return 1 if model.dynamics is not None and model.dynamics.stored() else 0
 
 
 class Learner:
-    """Updates an agent from batches of steps.
+    """Updates from batches of steps what has a ``forward(steps)`` to ``Losses``, an ``after_update`` and a ``model``: an agent.
 
     Args:
         total_updates: the length of the training, from which the progress told to the agent is counted.
     """
 
-    def __init__(self, agent: Agent, config: OptimiserConfig, execution: Execution, total_updates: int = 1) -> None:
+    def __init__(self, agent: Learnable, config: OptimiserConfig, execution: Execution, total_updates: int = 1) -> None:
         self.agent = agent.to(execution.device)
         self.config, self.execution = config, execution
         self.total_updates, self.updates = max(total_updates, 1), 0
@@ -36,6 +51,8 @@ class Learner:
         # The step is skipped on the device where this is 1: a bad update never reaches the weights.
         self.optimiser = Optimiser(self.agent, config, self._found_inf)
         self._loss = execution.compile(self._forward)
+        self.steps: Steps | None = None
+        """The last update's batch."""
         self.stored: dict[str, Tensor] = {}
         """The last update's latent states [B, T, ...], for the replay."""
         self._terms: list[str] = []
@@ -45,18 +62,18 @@ class Learner:
         with self.execution.autocast():
             return self.agent(steps)
 
-    def learn_from(self, replay: Replay, recipe: Recipe) -> dict[str, Tensor]:
-        """One update on a batch of the recipe's size.
+    def learn_from(self, replay: Replay, sampling: Sampling) -> dict[str, Tensor]:
+        """One update on a batch of the replay.
 
         Where the model stores latent states, each sequence starts from the one stored with the step before it, and what the
         update made of the sequence is written back.
         """
-        context = context_steps(self.agent)
+        context = context_steps(self.agent.model)
         steps, index = replay.sample(
-            recipe.batch_size,
-            recipe.batch_length + context,
-            across_episodes=recipe.across_episodes,
-            fresh_every=recipe.batch_length if recipe.fresh_first else None,
+            sampling.batch_size,
+            sampling.batch_length + context,
+            across_episodes=sampling.across_episodes,
+            fresh_every=sampling.batch_length if sampling.fresh_first else None,
             device=self.execution.device,
         )
         metrics = self.update(steps)
@@ -82,7 +99,7 @@ class Learner:
         if self.execution.device.type == "cpu":
             self.check()
         self.updates += 1
-        self.stored = losses.stored
+        self.steps, self.stored = steps, losses.stored
         self.agent.after_update(losses.pending, min(self.updates / self.total_updates, 1.0))
         return losses.terms | losses.metrics | {f"gradient_norm_{name}": norm for name, norm in norms.items()}
 
@@ -119,5 +136,7 @@ class Learner:
         for path, value in tensors.items():
             name, key = path.rsplit("/", 1)
             parameter = parameters[name]
-            # Step counts are on the CPU unless the optimiser is fused; Adam's moments lie with their parameter.
-            self.optimiser.algorithm.state[parameter][key] = value.to(parameter.device)
+            # Moments lie in memory as their parameter does: a fused optimiser reads both by address.
+            moment = value.shape == parameter.shape
+            own = torch.empty_like(parameter).copy_(value) if moment else value.to(parameter.device)
+            self.optimiser.algorithm.state[parameter][key] = own

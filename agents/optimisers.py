@@ -154,8 +154,7 @@ class Optimiser:
 
     def __init__(self, module: nn.Module, config: OptimiserConfig, found_inf: Tensor) -> None:
         self.config = config
-        parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        groups, self._clipped = _groups(parameters, config)
+        groups, self._clipped = _groups(dict(module.named_parameters()), config)
         self._rates = [group["lr"] for group in groups]
         self._cut = [
             [part.get_parameter(name) for name in names]
@@ -196,8 +195,8 @@ class Optimiser:
 def _groups(
     parameters: dict[str, nn.Parameter], config: OptimiserConfig
 ) -> tuple[list[dict[str, Any]], dict[str, list[nn.Parameter]]]:
-    """The optimiser's groups, and the parameters whose gradient norms are clipped together."""
-    rest, groups, clipped = dict(parameters), [], {}
+    """The optimiser's groups of what learns, and the parameters whose gradient norms are clipped together."""
+    rest, groups, clipped = {name: p for name, p in parameters.items() if p.requires_grad}, [], {}
     together: list[nn.Parameter] = []
     for group in config.groups:
         for prefix in group.prefixes:

@@ -6,6 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
+from worldmodel.data import Arrival
+
 
 @dataclass
 class Counters:
@@ -66,3 +70,26 @@ class Rates:
             seconds = updates_left / updates
             shown["left"] = f"{int(seconds // 60)}:{int(seconds % 60):02d}"
         return shown
+
+
+class Returns:
+    """The return of each running episode, and those of the episodes ended since the last row of metrics."""
+
+    def __init__(self, num_envs: int) -> None:
+        self.running = np.zeros(num_envs)
+        self.ended: list[float] = []
+
+    def add(self, arrival: Arrival, counters: Counters) -> None:
+        reward, last = (tensor.numpy() for tensor in arrival.outcome())
+        # An episode that begins without the last having ended was cut, and counts for nothing.
+        self.running = np.where(arrival.current.is_first.numpy() & ~last, 0.0, self.running + reward)
+        if last.any():
+            self.ended += self.running[last].tolist()
+            counters.last_return = self.ended[-1]
+            counters.episodes += int(last.sum())
+            self.running[last] = 0.0
+
+    def take(self) -> dict[str, float]:
+        """The mean since the last call, {} where no episode ended."""
+        ended, self.ended = self.ended, []
+        return {"train/return": float(np.mean(ended))} if ended else {}

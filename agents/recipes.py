@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -12,11 +13,13 @@ import torch
 from agents.agent import Agent
 from agents.published import RECIPES
 from agents.recipe_config import Recipe
+from worldmodel import WorldModel, load_representation
 from worldmodel.data import Spec
+from worldmodel.objectives import ObjectiveConfig
 from worldmodel.objectives import objectives as known_objectives
 from worldmodel.registry import check_fields, unknown_name
 
-__all__ = ["RECIPES", "Recipe", "make", "recipe", "with_objectives", "without_continuation"]
+__all__ = ["RECIPES", "Recipe", "make", "recipe", "with_encoder", "with_objectives", "without_continuation"]
 
 
 def recipe(name: str, size: str | None = None, *, terminates: bool = True) -> Recipe:
@@ -52,18 +55,35 @@ def with_objectives(recipe: Recipe, names: Sequence[str]) -> Recipe:
     """
     if not names:
         return recipe
-    model, chosen = recipe.agent.model, []
+    model = recipe.agent.model
+    model = dataclasses.replace(model, objectives=objectives_named(names, model.objectives))
+    return dataclasses.replace(recipe, agent=dataclasses.replace(recipe.agent, model=model))
+
+
+def objectives_named(names: Sequence[str], own: Sequence[ObjectiveConfig] = ()) -> tuple[ObjectiveConfig, ...]:
+    """The configurations of objectives given by name or as name:weight; those of ``own`` keep their settings.
+
+    Raises:
+        ValueError: an unknown objective, with the nearest, or a weight that is no number.
+    """
+    chosen = []
     for item in names:
         name, _, weight = item.partition(":")
         config = known_objectives.config(name)
-        config = next((own for own in model.objectives if type(own) is type(config)), config)
+        config = next((one for one in own if type(one) is type(config)), config)
         if weight:
             try:
                 config = dataclasses.replace(config, weight=float(weight))
             except ValueError:
                 raise ValueError(f"The weight in {item!r} is no number: write {name}:0.5, say.") from None
         chosen.append(config)
-    model = dataclasses.replace(model, objectives=tuple(chosen))
+    return tuple(chosen)
+
+
+def with_encoder(recipe: Recipe, folder: str | Path, *, freeze: bool = False) -> Recipe:
+    """The recipe with the kind of encoder that the run in ``folder`` has; its weights come with ``make``."""
+    config = load_representation(folder).config.encoder
+    model = dataclasses.replace(recipe.agent.model, encoder=config, freeze_encoder=freeze)
     return dataclasses.replace(recipe, agent=dataclasses.replace(recipe.agent, model=model))
 
 
@@ -73,6 +93,8 @@ def make(
     *,
     size: str | None = None,
     objectives: Sequence[str] = (),
+    encoder: str | Path | None = None,
+    freeze_encoder: bool = False,
     seed: int | None = None,
     **changes: Any,
 ) -> Agent:
@@ -83,10 +105,12 @@ def make(
             decisions) and whether it ``terminates``, where it says so.
         seed: of the first weights; left out, that of the tasks.
         objectives: what the representation learns from instead of the recipe's own, as in ["barlow", "infonce:0.5"].
+        encoder: the folder of a pretraining, or of a training, whose encoder this agent begins with.
+        freeze_encoder: whether the encoder stays as it is.
         changes: fields of ``Recipe`` to change, such as ``batch_size=128``.
 
     Raises:
-        ValueError: an unknown recipe, size or field; spaces that the recipe cannot read.
+        ValueError: an unknown recipe, size or field; spaces that the recipe cannot read; an encoder of other observations.
     """
     if isinstance(name, str):
         name = recipe(name, size, terminates=getattr(tasks, "terminates", True))
@@ -101,9 +125,26 @@ def make(
             "gymnasium.make_vec of a task of your own."
         )
     built = with_objectives(dataclasses.replace(name, **changes), objectives)
+    if encoder is not None:
+        built = with_encoder(built, encoder, freeze=freeze_encoder)
     spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
     with torch.random.fork_rng([]):
         torch.manual_seed(getattr(tasks, "seed", 0) if seed is None else seed)
         agent = Agent(built.agent, spec, getattr(tasks, "episode_length", None))
+    if encoder is not None:
+        take_encoder(agent.model, encoder)
     agent.recipe = built
     return agent
+
+
+def take_encoder(model: WorldModel, folder: str | Path) -> None:
+    """Give the model the weights of the encoder of the run in ``folder``.
+
+    Raises:
+        ValueError: it reads other observations.
+    """
+    loaded = load_representation(folder)
+    its = dataclasses.replace(loaded.spec, action=model.spec.action)
+    if differences := its.differences(model.spec):
+        raise ValueError(f"The encoder of {folder} reads other observations: {' '.join(differences)}")
+    model.load_encoder(loaded.representation.encoder)

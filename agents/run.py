@@ -182,7 +182,7 @@ def alone_in(logdir: Path) -> Iterator[None]:
 def look_ahead(trainer: Trainer, sequences: int = 256, horizon: int = 15) -> dict[str, list[float]]:
     """How far the model imagines rightly: open-loop errors by horizon on replayed sequences; {} where none is so long."""
     replay, model = trainer.replay, trainer.agent.model.eval()
-    length = horizon + 1 + context_steps(trainer.agent)
+    length = horizon + 1 + context_steps(trainer.agent.model)
     if len(replay) < length:
         return {}
     try:

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import gymnasium
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +22,7 @@ from agents.execution import Execution, named_device
 from agents.filming import Filming
 from agents.learner import Learner, context_steps
 from agents.metrics import Averages, MetricsLog
-from agents.progress import Counters, Rates, next_multiple
+from agents.progress import Counters, Rates, Returns, next_multiple
 from agents.random_actions import RandomActions
 from agents.recipe_config import Recipe
 from agents.restoring import running_episodes, stand_again, standing
@@ -31,6 +30,7 @@ from agents.stopping import Stopped, StopSignals
 from agents.trainer_config import TrainerConfig
 from agents.watching import Watch
 from worldmodel.data import Replay, StepStream
+from worldmodel.diagnostics import CollapseWatch, rows_of
 
 log = logging.getLogger("worldmodel")
 
@@ -71,8 +71,8 @@ class Trainer:
         self.random_actions = RandomActions(agent.spec.action, tasks.num_envs, seed, recipe.random_hold)
         self.counters = Counters(next_evaluation=config.eval_every, next_log=config.log_every)
         self.averages = Averages()
-        self._running = np.zeros(tasks.num_envs)  # return of each running episode
-        self._returns: list[float] = []  # of the episodes ended since the last row of metrics
+        self.collapse = CollapseWatch()
+        self._returns = Returns(tasks.num_envs)
         self._stop = StopSignals()
         self.watch = Watch(tasks, agent.spec) if config.watch else None
         title = f"{getattr(tasks, 'task', None) or 'task'}, {recipe.name} {recipe.size}"
@@ -84,7 +84,7 @@ class Trainer:
 
     def _random_decisions(self) -> int:
         decisions = self.recipe.resolved_random_decisions(self.agent.episode_length)
-        if decisions < (least := (self.recipe.batch_length + context_steps(self.agent)) * self.tasks.num_envs):
+        if decisions < (least := (self.recipe.batch_length + context_steps(self.agent.model)) * self.tasks.num_envs):
             raise ValueError(
                 f"random_decisions={decisions} leaves the replay without a sequence of {self.recipe.batch_length} steps "
                 f"to learn from: give at least {least}."
@@ -151,7 +151,7 @@ class Trainer:
         while True:
             self._learn(display)
             if not self._stop.asked and self.env_steps >= self.counters.next_log:
-                self._write(metrics)
+                self._write(metrics, display)
             if not self._stop.asked and self._has_learned and self.evaluations.due(self.env_steps, self.counters):
                 self._evaluate(metrics, display)
             if self._stop.asked or self.env_steps >= self.config.steps or self.counters.solved:
@@ -178,17 +178,7 @@ class Trainer:
         self.counters.decisions += executed
         if self.recipe.catch_up or self.counters.decisions > self.random_decisions:
             self.counters.updates_owed += executed * self.recipe.updates_per_decision
-        self._count_returns()
-
-    def _count_returns(self) -> None:
-        reward, last = (tensor.numpy() for tensor in self._arrival.outcome())
-        # An episode that begins without the last having ended was cut, and counts for nothing.
-        self._running = np.where(self._arrival.current.is_first.numpy() & ~last, 0.0, self._running + reward)
-        if last.any():
-            self._returns += self._running[last].tolist()
-            self.counters.last_return = self._returns[-1]
-            self.counters.episodes += int(last.sum())
-            self._running[last] = 0.0
+        self._returns.add(arrival, self.counters)
 
     def _learn(self, display: Display) -> None:
         """The updates that are owed; none while the agent still acts at random."""
@@ -211,7 +201,7 @@ class Trainer:
         left = decisions_left * self.recipe.updates_per_decision + self.counters.updates_owed
         display.update(self.env_steps, self._rates.shown(self.counters, left) | more)
 
-    def _write(self, metrics: MetricsLog) -> None:
+    def _write(self, metrics: MetricsLog, display: Display) -> None:
         self.learner.check()
         row = {f"train/{name}": value for name, value in self.averages.take().items()}
         steps_per_second, updates_per_second = self._rates.now()
@@ -224,12 +214,20 @@ class Trainer:
             "updates": self.learner.updates,
             "seconds": time.monotonic() - self._started,
         }
-        if self._returns:
-            row["train/return"] = float(np.mean(self._returns))
-            self._returns = []
+        row |= self._returns.take() | self._look_for_collapse(display)
         metrics.write(self.env_steps, row)
         self._rates.restart()
         self.counters.next_log = next_multiple(self.env_steps, self.config.log_every)
+
+    def _look_for_collapse(self, display: Display) -> dict[str, float]:
+        """Effective rank and deviation of the last batch's embeddings and features, with a warning where they fall."""
+        if self.learner.steps is None:
+            return {}
+        with self.execution.autocast():
+            numbers, warnings = self.collapse.look(rows_of(self.agent.model.eval(), self.learner.steps))
+        for sentence in warnings:
+            display.say(f"{self.env_steps:>9,} steps: {sentence}")
+        return numbers
 
     @property
     def _has_learned(self) -> bool:
@@ -269,9 +267,10 @@ class Trainer:
         tensors["random/torch"] = torch.get_rng_state()
         if self.execution.device.type == "cuda":
             tensors["random/cuda"] = torch.cuda.get_rng_state(self.execution.device)
-        tensors |= standing(self._arrival) | {"running_returns": torch.from_numpy(self._running)}
+        tensors |= standing(self._arrival) | {"running_returns": torch.from_numpy(self._returns.running)}
         episodes, actions = running_episodes(self.tasks)
-        values = {"counters": asdict(self.counters), "episodes": episodes, "returns": self._returns}
+        values = {"counters": asdict(self.counters), "episodes": episodes, "returns": self._returns.ended}
+        values["collapse"] = self.collapse.highest
         values["averages"] = self.averages.state_dict()
         watched = self.watch.rows() if self.watch is not None else None
         self.checkpoints.save(
@@ -301,10 +300,11 @@ class Trainer:
             )
         self.learner.load_state_dict(contents.optimiser)
         self.actor.load_state_dict(_under("acting/", tensors))
-        self._running, self._returns = tensors["running_returns"].numpy(), values["returns"]
+        self._returns.running, self._returns.ended = tensors["running_returns"].numpy(), values["returns"]
+        self.collapse.highest = values.get("collapse", {})
         self.averages.load_state_dict(values.get("averages", {"count": 0, "sums": {}}), self.execution.device)
         self._arrival, cut = stand_again(self.tasks, self.stream, tensors, values["episodes"])
-        self._running[cut] = 0.0
+        self._returns.running[cut] = 0.0
         torch.set_rng_state(tensors["random/torch"])
         self.random_actions.load_state_dict(_under("random_actions/", tensors))
         if "random/cuda" in tensors and self.execution.device.type == "cuda":

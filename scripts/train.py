@@ -36,6 +36,10 @@ class TrainCommand:
     objectives: tuple[str, ...] = ()
     """What the representation learns from instead of the recipe's own objectives: names, each with or without a weight, as in
     barlow infonce:0.5."""
+    encoder: Path | None = None
+    """Begin with the encoder of this run, of pretrain.py or of a training, as it is configured there."""
+    freeze_encoder: bool = False
+    """Leave that encoder as it is."""
     logdir: Path = Path("runs/latest")
     """The run's folder: config.yaml, checkpoints, replay, TensorBoard, metrics.jsonl, result.json."""
     resume: Path | None = None
@@ -49,16 +53,24 @@ def parse(arguments: list[str]) -> TrainCommand:
     first.add_argument("--resume", type=Path)
     first.add_argument("--logdir", type=Path)
     first.add_argument("--objectives", nargs="*", default=())
+    first.add_argument("--encoder", type=Path)
+    first.add_argument("--freeze-encoder", action="store_true")
     head, _ = first.parse_known_args(arguments)
     if head.resume is not None:
         if head.logdir is not None and head.logdir != head.resume:
             raise ValueError("A run goes on in its own folder: give --resume without --logdir.")
+        if head.encoder is not None or head.freeze_encoder:
+            raise ValueError("A run goes on with the encoder that it has: give --resume without --encoder.")
         stored = read_config(head.resume, TrainCommand)
         task_of(stored.task, head.resume)
         default = dataclasses.replace(stored, resume=head.resume, logdir=head.resume)
     else:
         name = next((a for a in arguments[:1] if not a.startswith("-")), "tdmpc2")
         recipe = agents.with_objectives(agents.recipe(name, head.size), head.objectives)
+        if head.encoder is not None:
+            recipe = agents.with_encoder(recipe, head.encoder, freeze=head.freeze_encoder)
+        elif head.freeze_encoder:
+            raise ValueError("There is no encoder to freeze: give one, --encoder runs/cpc.")
         default = TrainCommand(run=agents.RunConfig(recipe))
     description = f"{__doc__}\nRecipes: {', '.join(agents.RECIPES)}."
     command = tyro.cli(
@@ -76,6 +88,11 @@ def parse(arguments: list[str]) -> TrainCommand:
             "leave them out, or give a new --logdir."
         )
     return command
+
+
+def named(path: Path | None) -> str | None:
+    """As YAML writes it."""
+    return None if path is None else str(path)
 
 
 def imagination_in_words(logdir: Path) -> str:
@@ -99,11 +116,12 @@ def main() -> None:
         tasks = command.task.make(run.seed, render_mode="rgb_array" if run.trainer.watch else None)
         recipe = run.recipe if tasks.terminates else without_continuation(run.recipe)
         run = dataclasses.replace(run, recipe=recipe)
-        agent = agents.make(recipe, tasks)
+        pretrained = command.encoder if command.resume is None else None
+        agent = agents.make(recipe, tasks, encoder=pretrained, freeze_encoder=command.freeze_encoder)
         evaluation_tasks = command.task.make(
             run.seed, num_envs=evaluation_envs(run.trainer), workers=0, render_mode=render_mode(tasks, run.trainer)
         )
-        written = dataclasses.replace(command, run=run, logdir=str(logdir), resume=None)
+        written = dataclasses.replace(command, run=run, logdir=str(logdir), resume=None, encoder=named(command.encoder))
         try:
             result = train_run(agent, tasks, run, logdir, evaluation_tasks=evaluation_tasks, written=written)
         except Stopped:

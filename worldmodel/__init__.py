@@ -1,13 +1,14 @@
 """World models: self-supervised encoders and latent dynamics that learn a world from its rollouts."""
 
 from worldmodel import data, dynamics, encoders, objectives, visualize
-from worldmodel.loading import load
+from worldmodel.loading import load, load_representation
 from worldmodel.model import Rollout, WorldModel, WorldModelConfig
-from worldmodel.representation import Representation
+from worldmodel.representation import Representation, RepresentationConfig
 from worldmodel.scene import Scene
 
 __all__ = [
     "Representation",
+    "RepresentationConfig",
     "Rollout",
     "Scene",
     "WorldModel",
@@ -16,6 +17,7 @@ __all__ = [
     "dynamics",
     "encoders",
     "load",
+    "load_representation",
     "objectives",
     "visualize",
 ]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
 from worldmodel.data import Spec
 from worldmodel.model import WorldModel, WorldModelConfig
 from worldmodel.registry import config_from_dict, config_to_dict
+from worldmodel.representation import Representation, RepresentationConfig
 from worldmodel.snapshots import newest, read_json, read_tensors, verify, write_json, write_tensors
 
 log = logging.getLogger("worldmodel")
 
 MODEL, WEIGHTS = "model.json", "model.safetensors"
+REPRESENTATION, REPRESENTATION_WEIGHTS = "representation.json", "representation.safetensors"
 CHECKPOINTS = "checkpoints"
 FORMAT = 1
 
@@ -37,17 +40,65 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> WorldModel:
         DamagedError: a file is not what was written.
     """
     folder = find_checkpoint(Path(path))
-    description = read_json(folder / MODEL)
-    if description["format"] != FORMAT:
-        raise ValueError(f"{folder} was written in format {description['format']}, this version reads format {FORMAT}.")
+    if not (folder / MODEL).is_file():
+        raise ValueError(
+            f"{path} holds a representation without heads: use load_representation, or give a training's run."
+        )
+    description = _described(folder / MODEL)
     model = WorldModel(config_from_dict(WorldModelConfig, description["config"]), Spec.from_dict(description["spec"]))
     model.load_state_dict(read_tensors(folder / WEIGHTS))
     return model.to(device).eval()
 
 
+class Loaded(NamedTuple):
+    representation: Representation
+    config: RepresentationConfig
+    spec: Spec
+    """What it observes, and the actions it was learned from."""
+
+
+def write_representation(
+    representation: Representation, config: RepresentationConfig, spec: Spec, folder: Path
+) -> None:
+    """Write configuration, spec and weights of a representation built from ``config`` into ``folder``."""
+    description = {"format": FORMAT, "config": config_to_dict(config), "spec": spec.to_dict()}
+    write_json(folder / REPRESENTATION, description)
+    write_tensors(folder / REPRESENTATION_WEIGHTS, representation.state_dict())
+
+
+def load_representation(path: str | Path, device: str | torch.device = "cpu") -> Loaded:
+    """A representation in evaluation mode: of a pretraining, or the world model of a training, which is one as well.
+
+    Args:
+        path: a run's folder, of which the newest undamaged checkpoint is taken, or one checkpoint.
+
+    Raises:
+        FileNotFoundError: nothing there to load.
+        DamagedError: a file is not what was written.
+    """
+    folder = find_checkpoint(Path(path))
+    if (folder / MODEL).is_file():
+        model = load(folder, device)
+        own = RepresentationConfig(model.config.objectives, model.config.encoder, model.config.dynamics)
+        return Loaded(model, own, model.spec)
+    description = _described(folder / REPRESENTATION)
+    config = config_from_dict(RepresentationConfig, description["config"])
+    spec = Spec.from_dict(description["spec"])
+    representation = Representation.from_config(config, spec)
+    representation.load_state_dict(read_tensors(folder / REPRESENTATION_WEIGHTS))
+    return Loaded(representation.to(device).eval(), config, spec)
+
+
+def _described(path: Path) -> dict[str, Any]:
+    description = read_json(path)
+    if description["format"] != FORMAT:
+        raise ValueError(f"{path} was written in format {description['format']}, this version reads format {FORMAT}.")
+    return description
+
+
 def find_checkpoint(path: Path) -> Path:
     """The folder itself if it holds a model, else the newest undamaged checkpoint of the run that it is."""
-    if (path / MODEL).is_file():
+    if (path / MODEL).is_file() or (path / REPRESENTATION).is_file():
         verify(path)
         return path
     folder, damaged = newest(path / CHECKPOINTS)

@@ -38,6 +38,8 @@ class WorldModelConfig:
     """The states that heads and behaviour learn on: filtered (Dreamer) or imagined along the replayed actions (TD-MPC2)."""
     decay: float = 0.5
     """ρ: the reward loss at step t of a sequence weighs ρᵗ."""
+    freeze_encoder: bool = False
+    """Whether the encoder stays as it is."""
 
 
 class Rollout(NamedTuple):
@@ -68,7 +70,7 @@ class WorldModel(Representation):
         # Not Representation's: objectives come after the heads, in the order in which the first weights are drawn.
         nn.Module.__init__(self)
         self.config, self.spec = config, spec
-        self.encoder = encoders.make(config.encoder, spec=spec)
+        self.encoder = encoders.make(config.encoder, spec=spec).requires_grad_(not config.freeze_encoder)
         self.dynamics = dynamics.make(config.dynamics, embed_dim=self.encoder.embed_dim, action_dim=spec.action.dim)
         features = self.dynamics.feature_dim
         head = config.reward

@@ -79,9 +79,15 @@ class Registry(Generic[Part]):
                 return part(config, **self._known_to(part, config, context))
         raise ValueError(f"{type(config).__name__} configures no {self.kind}: choose from {', '.join(self.names())}.")
 
+    def needs(self, config: Any) -> list[str]:
+        """What the part of this configuration has to know to be built."""
+        part = next(part for config_class, part in self._parts.values() if type(config) is config_class)
+        named = inspect.signature(part).parameters.values()
+        return [p.name for p in named if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+
     def _known_to(self, part: Callable[..., Part], config: Any, context: dict[str, Any]) -> dict[str, Any]:
         named = [p for p in inspect.signature(part).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        missing = [p.name for p in named if p.default is p.empty and p.name not in context]
+        missing = [name for name in self.needs(config) if name not in context]
         if missing:
             raise ValueError(
                 f"The {self.kind} {self.name(config)!r} has to know {' and '.join(missing)}: add {missing[0]}=…."

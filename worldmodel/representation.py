@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from worldmodel.data import Steps
-from worldmodel.dynamics import Dynamics
-from worldmodel.encoders import Encoder
-from worldmodel.objectives import Objective, Outcome
+from worldmodel.data import Spec, Steps
+from worldmodel.dynamics import Dynamics, DynamicsConfig
+from worldmodel.dynamics import dynamics as known_dynamics
+from worldmodel.encoders import Encoder, EncoderConfig, SeveralEncoderConfig, encoders
+from worldmodel.objectives import Objective, ObjectiveConfig, Outcome
+from worldmodel.objectives import objectives as known_objectives
 from worldmodel.scene import Scene
+
+
+@dataclass(frozen=True)
+class RepresentationConfig:
+    """What is learned, from what."""
+
+    objectives: tuple[ObjectiveConfig, ...] = ()
+    encoder: EncoderConfig = SeveralEncoderConfig()
+    dynamics: DynamicsConfig | None = None
+    """None: an encoder alone."""
 
 
 class Representation(nn.Module):
@@ -34,6 +47,27 @@ class Representation(nn.Module):
         self.encoder, self.dynamics = encoder, dynamics
         self.learn_from(objectives)
 
+    @classmethod
+    def from_config(cls, config: RepresentationConfig, spec: Spec) -> Representation:
+        """Of observations of ``spec``, with first weights from torch's random state.
+
+        Raises:
+            ValueError: an objective that learns from latent features, and no dynamics model.
+        """
+        encoder = encoders.make(config.encoder, spec=spec)
+        context = {"spec": spec, "embed_dim": encoder.embed_dim, "patches": encoder.patches}
+        dynamics = None
+        if config.dynamics is not None:
+            dynamics = known_dynamics.make(config.dynamics, embed_dim=encoder.embed_dim, action_dim=spec.action.dim)
+            context |= {"feature_dim": dynamics.feature_dim, "deterministic_dim": dynamics.deterministic_dim}
+        for one in config.objectives:
+            if dynamics is None and "feature_dim" in known_objectives.needs(one):
+                raise ValueError(
+                    f"The objective {known_objectives.name(one)!r} learns from the features of a dynamics model: give one, "
+                    "such as rssm."
+                )
+        return cls(encoder, [known_objectives.make(one, **context) for one in config.objectives], dynamics)
+
     def learn_from(self, objectives: Sequence[Objective]) -> None:
         """Take these objectives for one's own, and make the target encoder that they need.
 
@@ -49,6 +83,12 @@ class Representation(nn.Module):
             )
         self.target_rate = bootstrapped[0].rate if bootstrapped else None
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False) if bootstrapped else None
+
+    def load_encoder(self, encoder: Encoder) -> None:
+        """Take the weights of another encoder of the same kind, for the target encoder as well."""
+        for own in (self.encoder, self.target_encoder):
+            if own is not None:
+                own.load_state_dict(encoder.state_dict())
 
     def scene(self, steps: Steps) -> Scene:
         """The batch [B, T] seen through this representation, as every loss reads it.

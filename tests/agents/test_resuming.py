@@ -46,9 +46,12 @@ def everything(trainer) -> dict:
         **{f"current/{k}": v for k, v in trainer._arrival.current.observation.items()},
         "random/torch": torch.get_rng_state(),
         **{f"random/{k}": v for k, v in trainer.random_actions.state_dict().items()},
-        "returns": torch.from_numpy(np.asarray(trainer._running)),
+        "returns": torch.from_numpy(np.asarray(trainer._returns.running)),
     }
-    return {name: value.tolist() for name, value in tensors.items()} | {"counters": counters, "ended": trainer._returns}
+    return {name: value.tolist() for name, value in tensors.items()} | {
+        "counters": counters,
+        "ended": trainer._returns.ended,
+    }
 
 
 def assert_same(one: dict, other: dict) -> None:
@@ -260,11 +263,11 @@ def test_environments_that_do_not_come_back_have_their_episode_cut_and_that_is_s
             stop_at(trainer, decision=9)  # two steps into the second episodes
             with pytest.raises(Stopped):
                 trainer.run()
-            assert trainer._running.tolist() == [2.0, 2.0]
+            assert trainer._returns.running.tolist() == [2.0, 2.0]
     assert "Environment 0 did not come back to where it stood: its running episode is cut." in caplog.text
     assert trainer._arrival.current.is_first.tolist() == [True, True]
     assert trainer._arrival.current.reward.tolist() == [0.0, 0.0]
-    assert trainer._running.tolist() == [0.0, 0.0]
+    assert trainer._returns.running.tolist() == [0.0, 0.0]
     trainer.run()
     held = trainer.replay.rows_since([0, 0])
     # The draw tells the episodes apart: it changes where is_first is set, and nowhere else.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from worldmodel.data.replay import Replay
-from worldmodel.data.spec import Spec
+from worldmodel.data.spec import Entry, Spec
 from worldmodel.data.steps import Steps
 from worldmodel.data.storage import entries, unflatten
 from worldmodel.snapshots import DamagedError, read_json, read_tensors, settle, write_json, write_tensors
@@ -105,16 +106,46 @@ class Recording:
             )
         return dataclasses.replace(self.spec, observation={name: self.spec.observation[name] for name in names})
 
-    def replay(self, chosen: Sequence[int] | None = None, seed: int = 0) -> Replay:
-        """All steps of the episodes in memory, to sample from."""
-        found = list(self.episodes(chosen))
-        if not found:
-            raise DamagedError(f"{self.folder} holds no whole episode.")
-        replay = Replay(self.spec, sum(len(steps.reward) for steps in found), seed=seed)
-        for steps in found:
-            for t in range(len(steps.reward)):
-                replay.add(steps.select(slice(t, t + 1)), [0])
-        return replay
+    def split(self, held_out: float = 0.2) -> tuple[range, range]:
+        """Numbers of the episodes to learn from, and of those at the end, a share ``held_out``, that are left for tests."""
+        first = (
+            len(self) - min(max(1, round(held_out * len(self))), len(self) - 1) if held_out and len(self) else len(self)
+        )
+        return range(first), range(first, len(self))
+
+    def pictures(self) -> list[str]:
+        """The names of the images observed; where there are none, of everything."""
+        seen = self.spec.observation
+        return [name for name, entry in seen.items() if entry.kind == "image"] or list(seen)
+
+    def replay(self, chosen: Sequence[int] | None = None, spec: Spec | None = None, **options: Any) -> Replay:
+        """The episodes' steps in memory, to sample from: what ``spec`` observes, or all; ``options`` as for ``replay_of``."""
+        try:
+            return replay_of(self.episodes(chosen), spec or self.spec, **options)
+        except EmptyError:
+            raise DamagedError(f"{self.folder} holds no whole episode.") from None
+
+
+class EmptyError(ValueError):
+    """There is no episode."""
+
+
+def replay_of(
+    episodes: Iterable[Steps], spec: Spec, *, extras: Mapping[str, Entry] | None = None, seed: int = 0
+) -> Replay:
+    """Episodes, one behind the other, as a replay of what ``spec`` observes; ``extras`` as the replay has it.
+
+    Raises:
+        EmptyError: there are none.
+    """
+    found = [_flat(steps) for steps in episodes]
+    if not found:
+        raise EmptyError("There is no episode to learn from.")
+    count = sum(len(values["reward"]) for values in found)
+    replay = Replay(spec, count, extras=extras, seed=seed)
+    rows = {name: torch.cat([values[name] for values in found]) for name in entries(spec)}
+    replay.load_rows(rows | {"ring_start": torch.zeros(1), "ring_length": torch.tensor([count])})
+    return replay
 
 
 def files(folder: Path) -> list[Path]:

@@ -1,10 +1,18 @@
 """How good is a model, and what does it know."""
 
-from worldmodel.diagnostics.collapse import alignment, deviations, effective_rank, uniformity
+from worldmodel.diagnostics.collapse import (
+    CollapseWatch,
+    alignment,
+    deviations,
+    effective_rank,
+    rows_of,
+    uniformity,
+)
 from worldmodel.diagnostics.open_loop import OpenLoop, open_loop
 from worldmodel.diagnostics.probes import ProbeScore, linear_probe, neighbour_probe
 
 __all__ = [
+    "CollapseWatch",
     "OpenLoop",
     "ProbeScore",
     "alignment",
@@ -13,5 +21,6 @@ __all__ = [
     "linear_probe",
     "neighbour_probe",
     "open_loop",
+    "rows_of",
     "uniformity",
 ]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from worldmodel.data import Steps
+from worldmodel.representation import Representation
 
 
 def effective_rank(features: Tensor) -> Tensor:
@@ -35,3 +40,56 @@ def uniformity(features: Tensor, temperature: float = 2.0) -> Tensor:
     0 where all are one; the lower, the more evenly they cover the sphere.
     """
     return torch.pdist(F.normalize(features.float(), dim=1)).square().mul(-temperature).exp().mean().log()
+
+
+class CollapseWatch:
+    """Effective rank and deviation as a training goes on, and a sentence where they fall.
+
+    What they fall from is the highest that they have been, first of all at the random encoder.
+    """
+
+    FALL = 0.1
+    """Below this share of the highest, a representation has collapsed."""
+
+    def __init__(self) -> None:
+        self.highest: dict[str, float] = {}
+        self._told: set[str] = set()
+
+    @torch.no_grad()
+    def look(self, vectors: Mapping[str, Tensor]) -> tuple[dict[str, float], list[str]]:
+        """Rows [N, D] by name → numbers to log, and a sentence for each that has collapsed since the last look."""
+        numbers: dict[str, float] = {}
+        sentences = []
+        for name, rows in vectors.items():
+            measured = {
+                f"effective_rank/{name}": float(effective_rank(rows)),
+                f"deviation/{name}": float(deviations(rows).mean()),
+            }
+            numbers |= measured
+            for key, value in measured.items():
+                highest = self.highest[key] = max(self.highest.get(key, 0.0), value)
+                fallen = value < self.FALL * highest
+                if fallen and key not in self._told:
+                    what = key.partition("/")[0].replace("_", " ")
+                    sentences.append(
+                        f"The {name} is collapsing: its {what} is {value:.3g}, it was {highest:.3g}. Its objectives may have "
+                        "one answer for everything: look at their weights, targets and learning rate."
+                    )
+                self._told = self._told | {key} if fallen else self._told - {key}
+        return numbers, sentences
+
+
+@torch.no_grad()
+def rows_of(representation: Representation, steps: Steps, most: int = 512) -> dict[str, Tensor]:
+    """Embeddings, and features where there are dynamics, of about ``most`` steps of a batch [B, T]: rows [N, D] by name.
+
+    What is drawn at random in between leaves torch's random state as it was.
+    """
+    sequences = max(2, most // steps.reward.shape[1])
+    device = steps.reward.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        scene = representation.scene(steps.select(slice(0, sequences)))
+        rows = {"embedding": scene.embedding.float().flatten(0, 1)}
+        if representation.dynamics is not None:
+            rows["feature"] = scene.features("filtered").float().flatten(0, 1)
+    return rows
