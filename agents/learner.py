@@ -11,6 +11,7 @@ from agents.execution import Execution
 from agents.learnable import Learnable, Losses
 from agents.optimisers import Optimiser, OptimiserConfig
 from worldmodel.data import Replay, Steps
+from worldmodel.diagnostics import rows_of
 from worldmodel.representation import Representation
 
 
@@ -51,8 +52,6 @@ class Learner:
         # The step is skipped on the device where this is 1: a bad update never reaches the weights.
         self.optimiser = Optimiser(self.agent, config, self._found_inf)
         self._loss = execution.compile(self._forward)
-        self.steps: Steps | None = None
-        """The last update's batch."""
         self.stored: dict[str, Tensor] = {}
         """The last update's latent states [B, T, ...], for the replay."""
         self._terms: list[str] = []
@@ -81,6 +80,18 @@ class Learner:
             replay.write_back(index[:, 1:], self.stored)
         return metrics
 
+    def glance(self, replay: Replay, sampling: Sampling, rows: int = 512) -> dict[str, Tensor]:
+        """Embeddings, and features where there are dynamics, of about so many replayed steps: rows [N, D] by name.
+
+        The run goes on as if nobody had looked.
+        """
+        length = sampling.batch_length + context_steps(self.agent.model)
+        count = max(2, rows // length)
+        across = sampling.across_episodes
+        steps = replay.glance(count, length, across_episodes=across, device=self.execution.device)
+        with self.execution.autocast():
+            return rows_of(self.agent.model.eval(), steps)
+
     def update(self, steps: Steps) -> dict[str, Tensor]:
         """One optimisation step on a batch [B, T] → losses and metrics, scalars on the device.
 
@@ -99,7 +110,7 @@ class Learner:
         if self.execution.device.type == "cpu":
             self.check()
         self.updates += 1
-        self.steps, self.stored = steps, losses.stored
+        self.stored = losses.stored
         self.agent.after_update(losses.pending, min(self.updates / self.total_updates, 1.0))
         return losses.terms | losses.metrics | {f"gradient_norm_{name}": norm for name, norm in norms.items()}
 

@@ -20,7 +20,7 @@ from agents.optimisers import OptimiserConfig
 from agents.stopping import Stopped, StopSignals
 from worldmodel import Representation, RepresentationConfig, objectives
 from worldmodel.data import Replay, Steps
-from worldmodel.diagnostics import CollapseWatch, rows_of
+from worldmodel.diagnostics import CollapseWatch
 from worldmodel.loading import CHECKPOINTS, find_checkpoint, write_representation
 from worldmodel.snapshots import read_json, read_tensors, write_json, write_tensors, writing
 
@@ -143,10 +143,8 @@ class Pretrainer:
         return self.learner.learn_from(self.replay, self.config)
 
     def look(self) -> tuple[dict[str, float], list[str]]:
-        """Effective rank and deviation of the last batch, and a sentence for what has collapsed."""
-        assert self.learner.steps is not None
-        with self.execution.autocast():
-            return self.collapse.look(rows_of(self.representation.eval(), self.learner.steps))
+        """Effective rank and deviation of recorded steps, and a sentence for what has collapsed."""
+        return self.collapse.look(self.learner.glance(self.replay, self.config))
 
     def _save(self) -> None:
         assert self.logdir is not None

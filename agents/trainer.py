@@ -30,7 +30,7 @@ from agents.stopping import Stopped, StopSignals
 from agents.trainer_config import TrainerConfig
 from agents.watching import Watch
 from worldmodel.data import Replay, StepStream
-from worldmodel.diagnostics import CollapseWatch, rows_of
+from worldmodel.diagnostics import CollapseWatch
 
 log = logging.getLogger("worldmodel")
 
@@ -220,11 +220,10 @@ class Trainer:
         self.counters.next_log = next_multiple(self.env_steps, self.config.log_every)
 
     def _look_for_collapse(self, display: Display) -> dict[str, float]:
-        """Effective rank and deviation of the last batch's embeddings and features, with a warning where they fall."""
-        if self.learner.steps is None:
+        """Effective rank and deviation of replayed embeddings and features, with a warning where they fall."""
+        if not self._has_learned:
             return {}
-        with self.execution.autocast():
-            numbers, warnings = self.collapse.look(rows_of(self.agent.model.eval(), self.learner.steps))
+        numbers, warnings = self.collapse.look(self.learner.glance(self.replay, self.recipe))
         for sentence in warnings:
             display.say(f"{self.env_steps:>9,} steps: {sentence}")
         return numbers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ class Representation(nn.Module):
             ValueError: an objective that learns from latent features, and no dynamics model.
         """
         encoder = encoders.make(config.encoder, spec=spec)
-        context = {"spec": spec, "embed_dim": encoder.embed_dim, "patches": encoder.patches}
+        context: dict[str, Any] = {"spec": spec, "embed_dim": encoder.embed_dim, "patches": encoder.patches}
         dynamics = None
         if config.dynamics is not None:
             dynamics = known_dynamics.make(config.dynamics, embed_dim=encoder.embed_dim, action_dim=spec.action.dim)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,6 +121,14 @@ class Replay:
             for name, value in self._gather(rows, target).items()
         }
         return unflatten(gathered), torch.from_numpy(ring[:, None] * STRIDE + position)
+
+    def glance(self, batch_size: int, length: int, **options: Any) -> Steps:
+        """As ``sample``, without a trace: what is sampled next is as if nobody had looked."""
+        state = self._generator.get_state()
+        try:
+            return self.sample(batch_size, length, **options)[0]
+        finally:
+            self._generator.set_state(state)
 
     def newest(self, count: int, ring: int = 0) -> Steps:
         """The last steps [N] of one ring, ``count`` at most, oldest first, on the CPU and without extras."""

@@ -80,15 +80,14 @@ class CollapseWatch:
 
 
 @torch.no_grad()
-def rows_of(representation: Representation, steps: Steps, most: int = 512) -> dict[str, Tensor]:
-    """Embeddings, and features where there are dynamics, of about ``most`` steps of a batch [B, T]: rows [N, D] by name.
+def rows_of(representation: Representation, steps: Steps) -> dict[str, Tensor]:
+    """Embeddings, and features where there are dynamics, of a batch [B, T]: rows [B · T, D] by name.
 
     What is drawn at random in between leaves torch's random state as it was.
     """
-    sequences = max(2, most // steps.reward.shape[1])
     device = steps.reward.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        scene = representation.scene(steps.select(slice(0, sequences)))
+        scene = representation.scene(steps)
         rows = {"embedding": scene.embedding.float().flatten(0, 1)}
         if representation.dynamics is not None:
             rows["feature"] = scene.features("filtered").float().flatten(0, 1)
