@@ -33,6 +33,8 @@ class MiniGrid(gymnasium.Wrapper):
     Cells and directions are categories: a cell's object 3 is nearer to no other than to 8. Agents who are to see pictures take
     `observation="pixels"`.
 
+    ``truth`` says where the agent stands and looks, for recordings whose probes are to be told.
+
     Args:
         original: the name under which the package registers it.
         render_mode: None or "rgb_array".
@@ -65,6 +67,13 @@ class MiniGrid(gymnasium.Wrapper):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         return self._observe(observation), float(reward), terminated, truncated, info
+
+    truth_space = spaces.Dict({"place": spaces.Box(0, np.inf, (2,), np.float32), "heading": spaces.Box(-1, 1, (2,))})
+
+    def truth(self) -> dict[str, np.ndarray]:
+        """Column and row of the agent's cell, and where it looks: 1 to the right, 1 downwards."""
+        grid: Any = self.env.unwrapped
+        return {"place": np.array(grid.agent_pos, np.float32), "heading": np.array(grid.dir_vec, np.float32)}
 
     def _observe(self, observation: dict[str, Any]) -> dict[str, Any]:
         return {

@@ -14,7 +14,8 @@ class Pixels(gymnasium.Wrapper):
     """Observations are {"image": uint8 [size, size, 3]}, the task's rendered frame; the task's own are not seen.
 
     With ``beside`` they are, under their own names ("state" where they are no Dict), for recordings whose model sees pictures and
-    whose probes are told the truth. The frame is then called "frame" where the task has an "image" of its own.
+    whose probes are told the truth, with what a task that observes less than that says in its ``truth()``. The frame is then
+    called "frame" where the task has an "image" of its own.
 
     A frame is drawn for each decision alone: wrap it around action repeat. Frames of another size are reduced by averaging
     areas, without keeping their proportions.
@@ -30,6 +31,8 @@ class Pixels(gymnasium.Wrapper):
         self._size, self._beside = size, beside
         own = env.observation_space
         kept = dict(own.spaces) if isinstance(own, spaces.Dict) else {"state": own}
+        self._truth = env.get_wrapper_attr("truth") if beside and env.has_wrapper_attr("truth") else dict
+        kept |= dict(env.get_wrapper_attr("truth_space")) if self._truth is not dict else {}
         self._name = "frame" if beside and "image" in kept else "image"
         frame = {self._name: spaces.Box(0, 255, (size, size, 3), np.uint8)}
         self.observation_space = spaces.Dict(frame | (kept if beside else {}))
@@ -46,7 +49,7 @@ class Pixels(gymnasium.Wrapper):
         frame = {self._name: picture(self.env, self._size)}
         if not self._beside:
             return frame
-        return frame | (observation if isinstance(observation, dict) else {"state": observation})
+        return frame | (observation if isinstance(observation, dict) else {"state": observation}) | self._truth()
 
 
 def picture(env: gymnasium.Env, side: int) -> np.ndarray:

@@ -63,7 +63,8 @@ def parse(arguments: list[str]) -> TrainCommand:
             raise ValueError("A run goes on with the encoder that it has: give --resume without --encoder.")
         stored = read_config(head.resume, TrainCommand)
         task_of(stored.task, head.resume)
-        default = dataclasses.replace(stored, resume=head.resume, logdir=head.resume)
+        encoder = None if stored.encoder is None else Path(stored.encoder)  # a plain string in YAML
+        default = dataclasses.replace(stored, resume=head.resume, logdir=head.resume, encoder=encoder)
     else:
         name = next((a for a in arguments[:1] if not a.startswith("-")), "tdmpc2")
         recipe = agents.with_objectives(agents.recipe(name, head.size), head.objectives)
@@ -88,11 +89,6 @@ def parse(arguments: list[str]) -> TrainCommand:
             "leave them out, or give a new --logdir."
         )
     return command
-
-
-def named(path: Path | None) -> str | None:
-    """As YAML writes it."""
-    return None if path is None else str(path)
 
 
 def imagination_in_words(logdir: Path) -> str:
@@ -121,7 +117,8 @@ def main() -> None:
         evaluation_tasks = command.task.make(
             run.seed, num_envs=evaluation_envs(run.trainer), workers=0, render_mode=render_mode(tasks, run.trainer)
         )
-        written = dataclasses.replace(command, run=run, logdir=str(logdir), resume=None, encoder=named(command.encoder))
+        plain = None if command.encoder is None else str(command.encoder)
+        written = dataclasses.replace(command, run=run, logdir=str(logdir), resume=None, encoder=plain)
         try:
             result = train_run(agent, tasks, run, logdir, evaluation_tasks=evaluation_tasks, written=written)
         except Stopped:

@@ -127,3 +127,11 @@ def test_minigrids_dict_is_categories_that_a_spec_reads():
     assert [n for n in arrays["mission"][0].tolist() if n] == word_numbers(original["mission"])
     pixels = envs.make("minigrid/DoorKey-5x5", observation="pixels", image_size=64)
     assert pixels.reset()[0]["image"].std() > 0
+    both = envs.make("minigrid/DoorKey-5x5", observation="both", image_size=16, seed=0)
+    observation, _ = both.reset()
+    for action in (0, 1, 1, 2):
+        agent = both.envs[0].unwrapped
+        assert observation["place"][0].tolist() == list(agent.agent_pos)
+        assert observation["heading"][0].tolist() == agent.dir_vec.tolist()
+        observation, *_ = both.step(np.array([action]))
+    assert set(both.single_observation_space) == {"frame", "image", "direction", "mission", "place", "heading"}

@@ -8,19 +8,32 @@ from worldmodel.diagnostics.collapse import (
     rows_of,
     uniformity,
 )
+from worldmodel.diagnostics.disentanglement import DCI, dci, mig
+from worldmodel.diagnostics.knowledge import Encoded, Knowledge, encode, mean_r2, targets_of, what_is_known
 from worldmodel.diagnostics.open_loop import OpenLoop, open_loop
 from worldmodel.diagnostics.probes import ProbeScore, linear_probe, neighbour_probe
+from worldmodel.diagnostics.surprise import surprise
 
 __all__ = [
+    "DCI",
     "CollapseWatch",
+    "Encoded",
+    "Knowledge",
     "OpenLoop",
     "ProbeScore",
     "alignment",
+    "dci",
     "deviations",
     "effective_rank",
+    "encode",
     "linear_probe",
+    "mean_r2",
+    "mig",
     "neighbour_probe",
     "open_loop",
     "rows_of",
+    "surprise",
+    "targets_of",
     "uniformity",
+    "what_is_known",
 ]

@@ -28,6 +28,8 @@ class Filtered(NamedTuple):
     """The latent state at each step, given everything seen up to it: tensors [B, T, ...]."""
     losses: dict[str, Tensor]
     """The dynamics' own losses [B, T], weighted (a KL between posterior and prior, say)."""
+    divergence: Tensor | None = None
+    """KL(posterior ‖ prior) of each step [B, T] in nats, without gradient, where the dynamics has both."""
 
 
 class Dynamics(nn.Module):

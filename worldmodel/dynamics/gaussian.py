@@ -115,7 +115,8 @@ class GaussianRSSM(Dynamics):
         stacked = GaussianState(deterministic.transpose(0, 1), stochastic.transpose(0, 1))
         given = Gaussian(mean.transpose(0, 1), std.transpose(0, 1))
         divergence = given.divergence(self._gaussian(self.prior(stacked.deterministic)))
-        return Filtered(stacked, {"divergence": self.config.weight * divergence.clamp(min=self.config.free_nats)})
+        losses = {"divergence": self.config.weight * divergence.clamp(min=self.config.free_nats)}
+        return Filtered(stacked, losses, divergence.detach())
 
     def update(self, state: GaussianState, action: Tensor, embed: Tensor, is_first: Tensor) -> GaussianState:
         return self._update(state, action, embed, is_first)[0]

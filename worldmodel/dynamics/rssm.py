@@ -109,7 +109,7 @@ class RSSM(Dynamics):
         )
         states = RSSMState(deterministic.transpose(0, 1), stochastic.transpose(0, 1))
         prior = self._prior_logits(states.deterministic)
-        return Filtered(states, self._divergence(logits.transpose(0, 1), prior))
+        return Filtered(states, *self._divergence(logits.transpose(0, 1), prior))
 
     def update(self, state: RSSMState, action: Tensor, embed: Tensor, is_first: Tensor) -> RSSMState:
         goes_on = (~is_first).float().unsqueeze(-1)
@@ -164,18 +164,20 @@ class RSSM(Dynamics):
         shape = [batch_size, self.config.classes, self.config.groups]
         return sequence.exponential_noise(length, shape, self.evidence.weight.device)
 
-    def _divergence(self, posterior: Tensor, prior: Tensor) -> dict[str, Tensor]:
-        """Logits [B, T, classes, groups] → the two weighted KL losses [B, T], nothing gained below ``free_nats``."""
+    def _divergence(self, posterior: Tensor, prior: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Logits [B, T, classes, groups] → the two weighted KL losses [B, T], nothing gained below ``free_nats``; and the KL."""
         config = self.config
         given, expected = (recurrence.probabilities(logits, config.uniform) for logits in (posterior, prior))
 
         def divergence(p: Tensor, q: Tensor) -> Tensor:
-            return (p * (p.log() - q.log())).sum((-2, -1)).clamp(min=config.free_nats)
+            return (p * (p.log() - q.log())).sum((-2, -1))
 
-        return {
-            "dynamics": config.dynamics_weight * divergence(given.detach(), expected),
-            "representation": config.representation_weight * divergence(given, expected.detach()),
+        of_dynamics, of_representation = divergence(given.detach(), expected), divergence(given, expected.detach())
+        losses = {
+            "dynamics": config.dynamics_weight * of_dynamics.clamp(min=config.free_nats),
+            "representation": config.representation_weight * of_representation.clamp(min=config.free_nats),
         }
+        return losses, of_dynamics.detach()
 
 
 def recurrent_parameters(config: RSSMConfig, embed_dim: int) -> dict[str, nn.Parameter]:

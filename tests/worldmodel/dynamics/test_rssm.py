@@ -34,10 +34,11 @@ def test_the_divergence_is_that_of_the_mixed_categoricals_and_floored():
         torch.distributions.Categorical((0.99 * x.softmax(-2) + 0.01 / 3).transpose(-2, -1)) for x in (posterior, prior)
     )
     expected = torch.distributions.kl_divergence(p, q).sum(-1)
-    losses = one._divergence(posterior, prior)
+    losses, divergence = one._divergence(posterior, prior)
     torch.testing.assert_close(losses["dynamics"], expected)
+    torch.testing.assert_close(divergence, expected)
     torch.testing.assert_close(losses["representation"], 0.1 * expected)
-    floored = make(free_nats=2.0)._divergence(posterior, prior)
+    floored, _ = make(free_nats=2.0)._divergence(posterior, prior)
     torch.testing.assert_close(floored["dynamics"], expected.clamp(min=2.0))
 
 
@@ -46,7 +47,7 @@ def test_one_divergence_trains_the_prior_and_the_other_the_posterior():
     for loss, trained in (("dynamics", "prior"), ("representation", "posterior")):
         logits = {"posterior": torch.randn(B, T, 3, 4, requires_grad=True)}
         logits["prior"] = torch.randn(B, T, 3, 4, requires_grad=True)
-        one._divergence(**logits)[loss].sum().backward()
+        one._divergence(**logits)[0][loss].sum().backward()
         assert {name: tensor.grad is not None and tensor.grad.any().item() for name, tensor in logits.items()} == {
             "posterior": trained == "posterior",
             "prior": trained == "prior",

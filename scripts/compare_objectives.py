@@ -1,0 +1,278 @@
+"""Compare self-supervised objectives on recordings: what each knows, with few labels, clean and distracted, and what it costs.
+
+    python scripts/compare_objectives.py --data data/reacher --objectives all --out benchmarks/results/reacher
+    python scripts/compare_objectives.py --data data/reacher --objectives cpc barlow-twins --distractions background --seeds 3
+
+Each objective trains the same small encoder from the same batches, and is probed in episodes that it has not seen, beside a
+random encoder. With --dynamics rssm, a recurrent model is learned with it and its features are probed as well; objectives that
+learn from features have one in any case. Stopped, and typed again, it goes on where it was: rows.jsonl holds what is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from command import one_sentence_errors
+from comparison_report import report
+from tyro.conf import arg
+
+import agents
+from agents.optimisers import OptimiserConfig
+from agents.pretraining import Pretrainer, PretrainingConfig
+from agents.recipes import objectives_named
+from envs.distractions import distract, distraction
+from worldmodel import Representation, RepresentationConfig, objectives
+from worldmodel.data import Spec, Steps
+from worldmodel.data.recording import Recording, replay_of
+from worldmodel.diagnostics import effective_rank, encode, targets_of, what_is_known
+from worldmodel.dynamics import dynamics as known_dynamics
+from worldmodel.encoders import PatchEncoderConfig, SeveralEncoderConfig
+from worldmodel.registry import config_to_dict
+
+RANDOM = "random encoder"
+ROWS, SETTINGS = "rows.jsonl", "settings.json"
+
+
+@dataclass(frozen=True)
+class CompareCommand:
+    data: Path
+    """The recording's folder (collect.py --observation both --out)."""
+    objectives: tuple[str, ...] = ("all",)
+    """By name, each with or without a weight; or all."""
+    distractions: tuple[str, ...] = ("episode-noise", "background")
+    """What is compared besides the clean pictures, each with or without a strength; several at once with a plus between them."""
+    out: Path = Path("runs/compared")
+    """A folder for rows.jsonl, table.csv, table.md and table.png."""
+    size: str = "1m"
+    """Of the encoder and of the rssm, as DreamerV3's."""
+    dynamics: str = ""
+    """A latent dynamics model that is learned with the encoder: rssm, gaussian-rssm or simnorm. Left out: the encoder alone."""
+    observe: tuple[str, ...] = ()
+    """Names of what the encoder sees; left out, the recording's images."""
+    labels: tuple[int, ...] = (10, 100, 1000)
+    """Numbers of labelled steps."""
+    projector: tuple[int, ...] = (512, 64)
+    """Widths of every projector: the papers' are for images of another kind, and cost many times what the encoder does."""
+    seeds: int = 1
+    """How many, from 0: of weights, batches, noise and labels."""
+    held_out: float = 0.2
+    """Share of the episodes, the last ones, that are asked about."""
+    pretraining: Annotated[PretrainingConfig, arg(name="")] = PretrainingConfig(
+        steps=500, batch_size=16, batch_length=8, optimiser=OptimiserConfig(learning_rate=1e-3, warmup=50, clip=100.0)
+    )
+    execution: Annotated[agents.ExecutionConfig, arg(name="")] = agents.ExecutionConfig(compile="no")
+
+
+def main() -> None:
+    with one_sentence_errors(ImportError):
+        logging.getLogger("worldmodel").setLevel(logging.WARNING)  # not of each replay
+        command = tyro.cli(CompareCommand, description=__doc__)
+        recording = Recording(command.data)
+        spec = recording.observing(command.observe or recording.pictures())
+        targets = targets_of(recording.spec, list(spec.observation))
+        if not targets:
+            raise ValueError(
+                f"{command.data} holds nothing that could be asked for: record the state beside the pictures, with "
+                "collect.py --observation both."
+            )
+        conditions = ("clean", *command.distractions)
+        for condition in command.distractions:
+            for name in condition.split("+"):
+                distraction(name)
+        chosen = names_of(command.objectives)
+        models = {RANDOM: model_of(command, ())}
+        for name in chosen:
+            config = model_of(command, (name,))
+            if obstacle := what_hinders(config, spec):
+                print(f"Left out: {name}. {obstacle}")
+            else:
+                models[name] = config
+        execution = agents.Execution(command.execution)
+        rows = started(command)
+        done = {(row["objective"], row["condition"], row["seed"]) for row in rows}
+        todo = [
+            (seed, condition, name)
+            for seed in range(command.seeds)
+            for condition in conditions
+            for name in models
+            if (name, condition, seed) not in done
+        ]
+        print(f"{len(todo)} trainings of {command.pretraining.steps} updates; {len(done)} are done already.")
+        began, seen = time.monotonic(), {}
+        for number, (seed, condition, name) in enumerate(todo):
+            if (seed, condition) not in seen:
+                seen = {(seed, condition): episodes_of(recording, condition, seed, command.held_out, spec, targets)}
+            row = {"objective": name, "condition": condition, "seed": seed}
+            try:
+                row |= compared(command, models[name], spec, targets, seen[seed, condition], execution, seed)
+            except (ValueError, FloatingPointError) as error:
+                print(f"Left out: {name}. {error}", flush=True)
+                continue
+            rows.append(row)
+            append(command.out / ROWS, row)
+            left = (time.monotonic() - began) / (number + 1) * (len(todo) - number - 1)
+            print(
+                f"{number + 1:>4} of {len(todo)}  {condition:<20} {name:<20} R² {row['r2']['embedding linear'][-1]:6.3f}  "
+                f"{row['milliseconds']:5.0f} ms an update  left {left / 60:.0f} min",
+                flush=True,
+            )
+        report(rows, [*models], list(conditions), command.labels, command.out, str(command.data))
+
+
+def names_of(given: tuple[str, ...]) -> list[str]:
+    """The objectives named, in order; all are those that the registry has."""
+    if given == ("all",):
+        return objectives.objectives.names()
+    objectives_named(given)
+    return list(dict.fromkeys(given))
+
+
+def model_of(command: CompareCommand, names: tuple[str, ...]) -> RepresentationConfig:
+    """The encoder of the chosen size with this objective, its projector as wide as everybody's."""
+    published = agents.recipe("dreamerv3", command.size).agent.model
+    encoder, configs = published.encoder, []
+    assert isinstance(encoder, SeveralEncoderConfig)
+    dynamics = command.dynamics
+    for config in objectives_named(names):
+        if "projector" in (field.name for field in dataclasses.fields(config)):
+            config = dataclasses.replace(config, projector=command.projector)
+        if "feature_dim" in objectives.objectives.needs(config):
+            dynamics = dynamics or "rssm"
+        if objectives.objectives.name(config) == "mae":
+            encoder = dataclasses.replace(encoder, images=PatchEncoderConfig(units=64, layers=2, heads=4))
+        configs.append(config)
+    chosen = published.dynamics if dynamics == "rssm" else known_dynamics.config(dynamics) if dynamics else None
+    return RepresentationConfig(tuple(configs), encoder, chosen)
+
+
+def what_hinders(model: RepresentationConfig, spec: Spec) -> str:
+    """Why an objective cannot learn from what is observed; "" where it can."""
+    try:
+        with torch.random.fork_rng([]):
+            Representation.from_config(model, spec)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def episodes_of(
+    recording: Recording, condition: str, seed: int, held_out: float, spec: Spec, targets: list[str]
+) -> tuple[list[Steps], list[Steps]]:
+    """The episodes to learn from and those to be asked about, with their pictures distracted, each by its own numbers."""
+
+    def seen(number: int, episode: Steps) -> Steps:
+        observation = {name: episode.observation[name] for name in (*spec.observation, *targets)}
+        if condition != "clean":
+            for name, entry in spec.observation.items():
+                if entry.kind == "image":
+                    changed = distract(observation[name].numpy(), condition.split("+"), seed * len(recording) + number)
+                    observation[name] = torch.from_numpy(changed)
+        return episode._replace(observation=observation)
+
+    learned, left = (
+        [seen(number, episode) for number, episode in zip(part, recording.episodes(part), strict=True)]
+        for part in recording.split(held_out)
+    )
+    return learned, left
+
+
+def compared(
+    command: CompareCommand,
+    model: RepresentationConfig,
+    spec: Spec,
+    targets: list[str],
+    episodes: tuple[list[Steps], list[Steps]],
+    execution: agents.Execution,
+    seed: int,
+) -> dict[str, Any]:
+    """Train, and ask: what it knows, its rank, and the milliseconds of an update."""
+    torch.manual_seed(seed)
+    representation = Representation.from_config(model, spec).to(execution.device)
+    milliseconds = 0.0
+    if model.objectives:
+        extras = representation.dynamics.stored() if representation.dynamics is not None else None
+        observed = (e._replace(observation={n: e.observation[n] for n in spec.observation}) for e in episodes[0])
+        replay = replay_of(observed, spec, extras=extras, seed=seed)
+        trainer = Pretrainer(representation, model, replay, command.pretraining, execution, seed=seed)
+        milliseconds = statistics.median(timed(trainer, command.pretraining.steps))
+    representation.eval()
+    train, test = (encode(representation, part, list(spec.observation), targets) for part in episodes)
+    known = what_is_known(train, test, command.labels, seed=seed)
+    r2: dict[str, list[float]] = {}
+    by_target: dict[str, dict[str, float]] = {}
+    for level in train.levels:
+        for reader in ("linear", "neighbours"):
+            of_both = [one for one in known if (one.level, one.reader) == (level, reader)]
+            r2[f"{level} {reader}"] = [
+                round(statistics.mean(one.r2 for one in of_both if one.labels == count), 4) for count in command.labels
+            ]
+            most = [one for one in of_both if one.labels == command.labels[-1]]
+            by_target[f"{level} {reader}"] = {one.target: round(one.r2, 4) for one in most}
+    ranks = {
+        level: round(float(effective_rank(rows[:: max(1, len(rows) // 1000)])), 1)
+        for level, rows in test.levels.items()
+    }
+    return {"r2": r2, "by_target": by_target, "effective_rank": ranks, "milliseconds": round(milliseconds, 1)}
+
+
+def timed(trainer: Pretrainer, updates: int) -> Iterator[float]:
+    """Make the updates; the milliseconds of each."""
+    for _ in range(updates):
+        before = time.perf_counter()
+        trainer.update()
+        yield 1000 * (time.perf_counter() - before)
+    trainer.learner.check()
+
+
+def started(command: CompareCommand) -> list[dict[str, Any]]:
+    """The rows that an earlier call left.
+
+    Raises:
+        ValueError: it was called with other settings.
+    """
+    free = ("out", "objectives", "distractions", "seeds", "execution")
+    settings = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in config_to_dict(command).items()
+        if name not in free
+    }
+    settings, path = json.loads(json.dumps(settings)), command.out / SETTINGS
+    command.out.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        before = json.loads(path.read_text())
+        if changed := [name for name in settings if before.get(name) != settings[name]]:
+            raise ValueError(
+                f"{command.out} holds a comparison with another {changed[0]}, {before.get(changed[0])}: give another --out."
+            )
+    path.write_text(json.dumps(settings, indent=1) + "\n")
+    if not (command.out / ROWS).is_file():
+        return []
+    rows = []
+    for line in (command.out / ROWS).read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:  # cut while it was written
+            continue
+    return rows
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""The table and the figure of compare_objectives.py."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def report(
+    rows: list[dict[str, Any]],
+    names: Sequence[str],
+    conditions: Sequence[str],
+    labels: Sequence[int],
+    folder: Path,
+    title: str,
+) -> None:
+    """Write table.csv, table.md and, where matplotlib is installed, table.png."""
+    write_csv(rows, labels, folder / "table.csv")
+    levels = list(dict.fromkeys(level.split()[0] for row in rows for level in row["r2"]))
+    sections = [f"# What is known of the state: {title}\n"]
+    for level in levels:
+        sections.append(table(rows, names, conditions, labels, level))
+    (folder / "table.md").write_text("\n".join(sections) + "\n")
+    written = [folder / "table.csv", folder / "table.md"]
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        print('No figure: it needs matplotlib, pip install "worldmodel[plots]".')
+    else:
+        for level in levels:
+            written.append(draw(plt, rows, names, conditions, labels, level, folder / f"table_{level}.png", title))
+    print("Written: " + ", ".join(map(str, written)))
+
+
+def mean_of(rows: list[dict[str, Any]], name: str, condition: str, key: str, place: int) -> tuple[float, float] | None:
+    """Mean and standard deviation over seeds of one number."""
+    values = [
+        row["r2"][key][place]
+        for row in rows
+        if row["objective"] == name and row["condition"] == condition and key in row["r2"]
+    ]
+    if not values:
+        return None
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def ordered(rows: list[dict[str, Any]], names: Sequence[str], condition: str, key: str) -> list[str]:
+    """The objectives, the best in this condition first."""
+    scores = {name: mean_of(rows, name, condition, key, -1) for name in names}
+    return sorted((n for n in names if scores[n] is not None), key=lambda n: -(scores[n] or (0.0, 0.0))[0])
+
+
+def table(
+    rows: list[dict[str, Any]], names: Sequence[str], conditions: Sequence[str], labels: Sequence[int], level: str
+) -> str:
+    """Markdown: R² by a linear reader in each condition for each number of labels; neighbours, rank and cost beside it."""
+    key = f"{level} linear"
+    counts = {row["seed"] for row in rows}
+    heads = [f"{condition}, {count:,}" for condition in conditions for count in labels]
+    lines = [
+        f"## The {level}\n",
+        f"R² of a linear reader in other episodes, mean over targets{' ± deviation over seeds' if len(counts) > 1 else ''}, "
+        "by condition and number of labels; then that of the 5 nearest neighbours and the effective rank, clean, with the most "
+        "labels; and the median milliseconds of an update.\n",
+        f"| objective | {' | '.join(heads)} | neighbours | rank | ms |",
+        "|---|" + "---:|" * (len(heads) + 3),
+    ]
+    for name in ordered(rows, names, conditions[0], key):
+        cells = []
+        for condition in conditions:
+            for place in range(len(labels)):
+                found = mean_of(rows, name, condition, key, place)
+                cells.append("–" if found is None else shown(*found))
+        own = [row for row in rows if row["objective"] == name and row["condition"] == conditions[0]]
+        near = mean_of(rows, name, conditions[0], f"{level} neighbours", -1)
+        cells.append("–" if near is None else f"{near[0]:.2f}")
+        cells.append(
+            f"{statistics.mean(row['effective_rank'][level] for row in own if level in row['effective_rank']):.0f}"
+        )
+        cost = statistics.mean(row["milliseconds"] for row in own)
+        cells.append(f"{cost:.0f}" if cost else "–")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def shown(mean: float, deviation: float) -> str:
+    return f"{mean:.2f} ± {deviation:.2f}" if deviation else f"{mean:.2f}"
+
+
+def write_csv(rows: list[dict[str, Any]], labels: Sequence[int], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["objective", "condition", "seed", "level", "reader", "labels", "r2", "milliseconds"])
+        for row in rows:
+            for key, values in row["r2"].items():
+                for count, value in zip(labels, values, strict=True):
+                    writer.writerow(
+                        [
+                            row["objective"],
+                            row["condition"],
+                            row["seed"],
+                            *key.split(),
+                            count,
+                            value,
+                            row["milliseconds"],
+                        ]
+                    )
+
+
+def draw(
+    plt: Any,
+    rows: list[dict[str, Any]],
+    names: Sequence[str],
+    conditions: Sequence[str],
+    labels: Sequence[int],
+    level: str,
+    path: Path,
+    title: str,
+) -> Path:
+    """Dots: a row for each objective, a colour for each condition."""
+    key = f"{level} linear"
+    order = ordered(rows, names, conditions[0], key)[::-1]
+    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.22 * len(order)), layout="constrained")
+    for number, condition in enumerate(conditions):
+        found = [mean_of(rows, name, condition, key, -1) for name in order]
+        there = [(place, pair) for place, pair in enumerate(found) if pair is not None]
+        # What is worse than knowing the mean is drawn at the border.
+        axes.errorbar(
+            [max(pair[0], -0.5) for _, pair in there],
+            [place for place, _ in there],
+            xerr=[pair[1] for _, pair in there],
+            fmt="o",
+            markersize=5,
+            color=f"C{number}",
+            label=condition,
+        )
+    axes.set_yticks(range(len(order)), order)
+    axes.set_xlim(-0.55, 1.02)
+    axes.axvline(0, color="grey", linewidth=0.5)
+    axes.grid(axis="y", linewidth=0.3)
+    axes.set_xlabel(f"R² of a linear reader of {labels[-1]:,} labels, in other episodes")
+    axes.set_title(f"{title}: the {level}")
+    axes.legend(loc="lower left")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path

@@ -1,0 +1,198 @@
+"""What a representation knows of the physical state: probes with few labels, beside a random encoder.
+
+    python scripts/probe.py runs/cpc --data data/reacher --labels 10 100 1000
+
+It reads runs of pretrain.py and of train.py. Labels are drawn from the episodes that a pretraining learned from, and asked for in
+the others. What can be asked for are the vectors of the recording that are not observed (collect.py --observation both).
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from command import one_sentence_errors
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional
+
+import agents
+from worldmodel import Representation, load_representation
+from worldmodel.data import Steps
+from worldmodel.data.augmentation import random_shift
+from worldmodel.data.recording import Recording
+from worldmodel.diagnostics import (
+    Encoded,
+    Knowledge,
+    alignment,
+    dci,
+    deviations,
+    effective_rank,
+    encode,
+    mean_r2,
+    mig,
+    surprise,
+    targets_of,
+    uniformity,
+    what_is_known,
+)
+
+
+@dataclass(frozen=True)
+class ProbeCommand:
+    run: Annotated[Path, Positional]
+    """The folder of a pretraining or of a training."""
+    data: Path
+    """The recording's folder (collect.py --out)."""
+    labels: tuple[int, ...] = (10, 100, 1000)
+    """Numbers of labelled steps."""
+    targets: tuple[str, ...] = ()
+    """Names of what is asked for; left out, every vector of numbers that is not observed."""
+    held_out: float = 0.2
+    """Share of the episodes, the last ones, that are asked about."""
+    disentanglement: bool = False
+    """Measure DCI and MIG of the embedding too (takes minutes; extra "diagnostics")."""
+    out: Path | None = None
+    """A CSV file for all rows."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, …"""
+    seed: int = 0
+    """Of the random encoder and of the labels drawn."""
+
+
+def main() -> None:
+    with one_sentence_errors(ImportError):
+        command = tyro.cli(ProbeCommand, description=__doc__)
+        if not command.labels or min(command.labels) < 2:
+            raise ValueError(f"A probe learns from two labels or more: got labels {list(command.labels)}.")
+        device = agents.Execution(agents.ExecutionConfig(command.device)).device
+        loaded, recording = load_representation(command.run, device), Recording(command.data)
+        observed = list(loaded.spec.observation)
+        spec = dataclasses.replace(recording.observing(observed), action=loaded.spec.action)
+        if differences := loaded.spec.differences(spec):
+            raise ValueError(f"{command.run} reads other observations than {command.data}: {' '.join(differences)}")
+        targets = list(command.targets) or targets_of(recording.spec, observed)
+        recording.observing(targets)
+        if not targets:
+            raise ValueError(
+                f"{command.data} holds nothing that could be asked for: record the state beside the pictures, with "
+                "collect.py --observation both."
+            )
+        torch.manual_seed(command.seed)
+        config = dataclasses.replace(loaded.config, objectives=())
+        beside = Representation.from_config(config, loaded.spec).to(device).eval()
+        parts = [list(recording.episodes(part)) for part in recording.split(command.held_out)]
+        if not all(parts):
+            raise ValueError(f"{command.data} holds {len(recording)} episodes: probes need two or more.")
+        found, rows = {}, []
+        for name, representation in (("learned", loaded.representation), ("random", beside)):
+            train, test = (encode(representation, part, observed, targets) for part in parts)
+            found[name] = train, test
+            rows += [(name, one) for one in what_is_known(train, test, command.labels, seed=command.seed)]
+        console = Console(highlight=False)
+        show(console, rows, targets, command)
+        show_shape(
+            console, loaded.representation, {name: test for name, (_, test) in found.items()}, parts[1], observed
+        )
+        if loaded.representation.dynamics is not None:
+            show_surprise(console, loaded.representation, parts[1], observed)
+        if command.disentanglement:
+            show_disentanglement(console, {name: test for name, (_, test) in found.items()})
+        if command.out is not None:
+            write(command.out, rows)
+
+
+def show(console: Console, rows: list[tuple[str, Knowledge]], targets: list[str], command: ProbeCommand) -> None:
+    """R² by level, reader and labels: over all targets, and for each."""
+    table = Table(title=f"R² in other episodes: {command.run.name} (a random encoder)")
+    for column in ("level", "reader", "labels", "all", *targets):
+        table.add_column(column, justify="left" if column in ("level", "reader") else "right")
+    means = {name: mean_r2([one for owner, one in rows if owner == name]) for name in ("learned", "random")}
+    single = {(name, one.level, one.reader, one.labels, one.target): one.r2 for name, one in rows}
+    for key in means["learned"]:
+        cells = [f"{means['learned'][key]:.2f} ({means['random'][key]:.2f})"]
+        for target in targets:
+            pair = [single.get((name, *key, target)) for name in ("learned", "random")]
+            cells.append("–" if None in pair else f"{pair[0]:.2f} ({pair[1]:.2f})")
+        table.add_row(key[0], key[1], f"{key[2]:,}", *cells)
+    console.print(table)
+
+
+def show_shape(
+    console: Console,
+    representation: Representation,
+    found: dict[str, Encoded],
+    episodes: list[Steps],
+    observed: list[str],
+) -> None:
+    """How the vectors lie: rank, deviation, uniformity, and alignment where there are pictures."""
+    table = Table(title="How the vectors lie (a random encoder)")
+    for column in ("level", "RankMe", "deviation", "uniformity", "dimensions"):
+        table.add_column(column, justify="left" if column == "level" else "right")
+    measures = (effective_rank, lambda rows: deviations(rows).mean(), uniformity)
+    for level, rows in found["learned"].levels.items():
+        chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:2000]
+        cells = [
+            f"{float(measure(rows[chosen])):.3g} ({float(measure(found['random'].levels[level][chosen])):.3g})"
+            for measure in measures
+        ]
+        table.add_row(level, *cells, str(rows.shape[1]))
+    console.print(table)
+    pictures = [name for name in observed if episodes[0].observation[name].ndim == 4]
+    if pictures:
+        with torch.no_grad():
+            device = next(representation.parameters()).device
+            seen = {name: episodes[0].observation[name].to(device)[:256] for name in observed}
+            shifted = random_shift(
+                {name: seen[name].unsqueeze(1) for name in pictures}, 2
+            )  # each by itself: [N, 1, ...]
+            moved = seen | {name: images.squeeze(1) for name, images in shifted.items()}
+            distance = alignment(representation.encoder(seen).float(), representation.encoder(moved).float())
+        console.print(f"Alignment of pictures with themselves moved by up to 2 pixels: {float(distance):.3g}")
+
+
+def show_surprise(console: Console, representation: Representation, episodes: list[Steps], observed: list[str]) -> None:
+    """The steps of the last episodes that were least expected."""
+    device = next(representation.parameters()).device
+    peaks = []
+    for number, episode in enumerate(episodes):
+        seen = episode._replace(observation={name: episode.observation[name] for name in observed}, extras={})
+        scores = surprise(representation, seen.map(lambda tensor: tensor.unsqueeze(0).to(device)))[0].cpu()
+        peaks += [(float(score), number, t) for t, score in enumerate(scores)]
+    highest = sorted(peaks, reverse=True)[:3]
+    median = sorted(peaks)[len(peaks) // 2][0]
+    words = "; ".join(f"{score:.3g} at step {t} of held-out episode {number}" for score, number, t in highest)
+    console.print(f"Surprise by step: median {median:.3g}, highest {words}")
+
+
+def show_disentanglement(console: Console, found: dict[str, Encoded]) -> None:
+    """DCI and MIG of up to 2,000 of the held-out steps."""
+    table = Table(title="Disentanglement of the embedding")
+    for column in ("", "disentanglement", "completeness", "informativeness", "MIG"):
+        table.add_column(column, justify="right")
+    for name, encoded in found.items():
+        codes, factors = encoded.levels["embedding"], torch.cat(list(encoded.targets.values()), dim=1)
+        chosen = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:2000]
+        varying = factors.std(0) > 1e-8
+        pair = codes[chosen], factors[chosen][:, varying]
+        table.add_row(name, *(f"{value:.3f}" for value in (*dci(*pair), mig(*pair))))
+    console.print(table)
+
+
+def write(path: Path, rows: list[tuple[str, Knowledge]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["encoder", *Knowledge._fields])
+        writer.writerows([name, *one] for name, one in rows)
+    print(f"All rows are in {path}.", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

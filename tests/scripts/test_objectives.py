@@ -1,0 +1,134 @@
+"""pretrain.py, probe.py and compare_objectives.py, one after the other, as their help says."""
+
+import csv
+import json
+
+import pytest
+import torch
+from commands import TINY_DREAMER, command, started
+
+import worldmodel
+
+SMALL = ["--batch-size", 4, "--batch-length", 6, "--compile", "no", "--precision", "float32", "--device", "cpu"]
+ENCODER = ["--size", "1m", "--model.encoder.images.depth", 2]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "reacher"
+    arguments = ["--task", "dmc/reacher-easy", "--observation", "both", "--image-size", 16, "--fast-rendering"]
+    said = command("collect.py", *arguments, "--time-limit", 40, "--episodes", 5, "--out", folder)
+    assert said.code == 0, said.error
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pretrained(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "cpc"
+    said = command("pretrain.py", "cpc", "--data", data, *ENCODER, *SMALL, "--steps", 4, "--out", folder)
+    assert said.code == 0, said.error
+    assert "Learns from 4 episodes" in said.out and "84 steps of image; 1 are left for probes" in said.out
+    return folder
+
+
+def test_an_encoder_is_pretrained_probed_and_trained_on(data, pretrained, tmp_path):
+    said = command("probe.py", pretrained, "--data", data, "--labels", 10, 40, "--out", tmp_path / "rows.csv")
+    assert said.code == 0, said.error
+    assert "to_target" in said.out and "Alignment of pictures" in said.out and "Surprise" not in said.out
+    rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
+    assert {row["encoder"] for row in rows} == {"learned", "random"} and len(rows) == 2 * 2 * 2 * 3
+    sizes = ["--task", "dmc/reacher-easy", "--observation", "pixels", "--image-size", 16, "--fast-rendering"]
+    arguments = ["dreamerv3", *sizes, "--encoder", pretrained, "--freeze-encoder", *TINY_DREAMER]
+    said = command("train.py", *arguments, "--time-limit", 40, "--steps", 100, "--logdir", tmp_path / "run")
+    assert said.code == 0, said.error
+    trained, before = worldmodel.load(tmp_path / "run"), worldmodel.load_representation(pretrained).representation
+    for one, other in zip(trained.encoder.parameters(), before.encoder.parameters(), strict=True):
+        assert torch.equal(one, other)
+    # The run goes on by itself: its encoder is in its checkpoints.
+    said = command("train.py", "--resume", tmp_path / "run", "--steps", 120)
+    assert said.code == 0, said.error
+    said = command("train.py", "--resume", tmp_path / "run", "--steps", 140, "--encoder", pretrained)
+    assert said.code == 2 and "goes on with the encoder that it has" in said.error
+    # A training's run is probed as well, its features too.
+    said = command("probe.py", tmp_path / "run", "--data", data, "--labels", 20)
+    assert said.code == 0, said.error
+    assert "feature" in said.out and "Surprise by step: median" in said.out
+
+
+def test_the_same_command_goes_on_and_another_is_refused(data, pretrained):
+    arguments = ["--data", data, *ENCODER, *SMALL, "--out", pretrained]
+    said = command("pretrain.py", "cpc", *arguments, "--steps", 6)
+    assert said.code == 0, said.error
+    assert [path.name for path in (pretrained / "checkpoints").iterdir() if path.name == "000000000006"]
+    said = command("pretrain.py", "byol", *arguments, "--steps", 6)
+    assert said.code == 2 and "holds a pretraining with another model" in said.error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "name an objective first"),
+        (["cpcc"], "There is no objective named 'cpcc': did you mean 'cpc'"),
+        (["barlow"], "learns from the features of a dynamics model"),
+        (["cpc", "--observe", "camera"], "has no observation 'camera'"),
+        (["cpc", "--images", "round"], "give convolutional or patches"),
+    ],
+)
+def test_what_cannot_be_learned_is_said(data, tmp_path, arguments, sentence):
+    said = command("pretrain.py", *arguments, "--data", data, *SMALL, "--out", tmp_path)
+    assert said.code == 2 and sentence in said.error, said.error
+
+
+def test_what_cannot_be_probed_is_said(data, pretrained, tmp_path):
+    said = command("probe.py", pretrained, "--data", data, "--labels", 500)
+    assert said.code == 2 and "500 labels are more than the 84 steps" in said.error
+    said = command("train.py", "tdmpc2", "--freeze-encoder", "--logdir", tmp_path)
+    assert said.code == 2 and "There is no encoder to freeze" in said.error
+
+
+def test_objectives_are_compared_and_a_comparison_goes_on(data, tmp_path):
+    arguments = ["--data", data, *SMALL, "--steps", 2, "--labels", 10, 40, "--projector", 16, 8, "--out", tmp_path]
+    arguments += ["--distractions", "episode-noise:0.1+camera"]
+    said = command("compare_objectives.py", "--objectives", "cpc", "barlow", "text-pairs", *arguments)
+    assert said.code == 0, said.error
+    assert "Left out: text-pairs." in said.out and "6 trainings of 2 updates; 0 are done already" in said.out
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [row["objective"] for row in rows] == ["random encoder", "cpc", "barlow"] * 2
+    assert rows[0]["r2"].keys() == {"embedding linear", "embedding neighbours"}
+    assert "feature linear" in rows[2]["r2"], "barlow learns from features"
+    table = (tmp_path / "table.md").read_text()
+    assert "## The embedding" in table and "## The feature" in table and table.count("| cpc |") == 1
+    assert (tmp_path / "table_embedding.png").is_file()
+    said = command("compare_objectives.py", "--objectives", "cpc", "barlow", "rotation", *arguments)
+    assert said.code == 0, said.error
+    assert "2 trainings of 2 updates; 6 are done already" in said.out
+    arguments[arguments.index("--steps") + 1] = 3
+    said = command("compare_objectives.py", "--objectives", "cpc", *arguments)
+    assert said.code == 2 and "holds a comparison with another pretraining" in said.error
+
+
+def test_a_comparison_that_is_killed_goes_on(data, tmp_path):
+    arguments = [
+        "--data",
+        data,
+        *SMALL,
+        "--steps",
+        2,
+        "--labels",
+        10,
+        "--projector",
+        16,
+        8,
+        "--distractions",
+        "--out",
+        tmp_path,
+    ]
+    process = started("compare_objectives.py", "--objectives", "rotation", "cpc", "spr", "vicreg", *arguments)
+    for line in process.stdout:
+        if "2 of 5" in line:
+            process.kill()
+    process.wait()
+    done = len((tmp_path / "rows.jsonl").read_text().splitlines())
+    assert 2 <= done < 5
+    said = command("compare_objectives.py", "--objectives", "rotation", "cpc", "spr", "vicreg", *arguments)
+    assert said.code == 0 and f"{5 - done} trainings of 2 updates; {done} are done" in said.out
