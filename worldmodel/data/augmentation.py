@@ -23,6 +23,8 @@ class AugmentationConfig:
     """Strength of colour jitter: brightness, contrast and saturation change by up to this share."""
     noise: float = 0.0
     """Standard deviation of noise on pixels, whose range is 0 to 1 here."""
+    exchange: bool = False
+    """Whether what stands still in the images of a sequence is taken from another sequence of the batch."""
     scaling: float = 0.2
     """Vectors are multiplied by 1 ± this (random amplitude scaling; RAD, arXiv 2004.14990)."""
     vector_noise: float = 0.05
@@ -36,6 +38,7 @@ def augment(observation: dict[str, Tensor], config: AugmentationConfig) -> dict[
     images = {name: value for name, value in observation.items() if value.ndim == 5}
     vectors = {name: value for name, value in observation.items() if value.ndim == 3 and value.is_floating_point()}
     if images:
+        images = exchange_still(images) if config.exchange else images
         images = random_shift(images, config.shift, config.each_step) if config.shift else images
         images = random_crop(images, config.crop, config.each_step) if config.crop < 1 else images
         images = colour_jitter(images, config.jitter, config.each_step) if config.jitter else images
@@ -44,6 +47,19 @@ def augment(observation: dict[str, Tensor], config: AugmentationConfig) -> dict[
     if config.vector_noise:
         vectors = {name: value + config.vector_noise * torch.randn_like(value) for name, value in vectors.items()}
     return observation | images | vectors
+
+
+def exchange_still(observation: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Images whose still part, the median over time, is that of another sequence, drawn at random; vectors as they are."""
+    any_entry = next(iter(observation.values()))
+    order = torch.randperm(len(any_entry), device=any_entry.device)
+
+    def exchange(images: Tensor) -> Tensor:
+        pixels = images.float()
+        still = pixels.median(1, keepdim=True).values
+        return (pixels - still + still.index_select(0, order)).clamp(0, 255)
+
+    return {name: exchange(value) if value.ndim == 5 else value for name, value in observation.items()}
 
 
 def random_shift(observation: dict[str, Tensor], pixels: int, each_step: bool = False) -> dict[str, Tensor]:

@@ -31,6 +31,9 @@ class JointConfig(ObjectiveConfig):
     """Between features: those of the filtered or of the imagined states."""
     augmentation: AugmentationConfig = AugmentationConfig()
     """Between views: how they are made."""
+    within: Literal["batch", "episode"] = "batch"
+    """What descriptions are seen against: episode takes the mean of each episode's in the batch off them, so that what stays the
+    same throughout an episode (a background, a colour) is worth nothing."""
     projector: tuple[int, ...] = (2048, 128)
     """Widths of the network before the loss, with batch norm and ReLU in between; () for none."""
 
@@ -116,7 +119,8 @@ class JointEmbedding(Objective):
 
     def projected(self, scene: Scene) -> list[Pairs]:
         """The batch's pairs behind their projectors, in float32; views with a target also the other way round."""
-        return [self._project(pairs) for pairs in self._described(scene)]
+        found = [self._project(pairs) for pairs in self._described(scene)]
+        return found if self.config.within == "batch" else [centred(pairs, scene.valid.numel()) for pairs in found]
 
     def _project(self, pairs: Pairs) -> Pairs:
         one = self.projector(pairs.one, pairs.weight)
@@ -158,3 +162,15 @@ class JointEmbedding(Objective):
         if self.target == "momentum" and self.other_projector is not None:
             for target, online in zip(self.other_projector.parameters(), self.projector.parameters(), strict=True):
                 target.lerp_(online, self.rate(progress))
+
+
+def centred(pairs: Pairs, most: int) -> Pairs:
+    """Pairs with the mean over each episode of the batch, of which there are ``most`` at most, taken off both sides."""
+
+    def without_mean(x: Tensor) -> Tensor:
+        weight = pairs.weight.unsqueeze(1)
+        total = x.new_zeros(most, x.shape[1]).index_add(0, pairs.episode, weight * x)
+        count = x.new_zeros(most, 1).index_add(0, pairs.episode, weight)
+        return x - (total / count.clamp(min=1)).index_select(0, pairs.episode)
+
+    return pairs._replace(one=without_mean(pairs.one), other=without_mean(pairs.other))

@@ -5,6 +5,7 @@ from worldmodel.data.augmentation import (
     AugmentationConfig,
     augment,
     colour_jitter,
+    exchange_still,
     pixel_noise,
     random_crop,
     random_shift,
@@ -94,3 +95,20 @@ def test_categories_stay_as_they_are_and_a_seed_gives_one_view():
         assert torch.equal(first[name], second[name]) and not torch.equal(first[name], third[name])
     off = AugmentationConfig(shift=0, scaling=0.0, vector_noise=0.0)
     assert all(torch.equal(value, observation[name]) for name, value in augment(observation, off).items())
+
+
+def test_what_stands_still_comes_from_another_sequence_and_what_moves_stays():
+    still = torch.randint(0, 100, (12, 1, 8, 8, 1)).float()
+    moving = torch.zeros(12, 5, 8, 8, 1)
+    for t in range(5):
+        moving[:, t, t] = 100  # a bright row that goes down: nowhere for more than one of five steps
+    exchanged = augment({"camera": (still + moving).to(torch.uint8)}, AugmentationConfig(shift=0, exchange=True))[
+        "camera"
+    ]
+    grounds = exchanged - moving
+    torch.testing.assert_close(grounds, grounds[:, :1].expand_as(grounds))
+    from_where = [[k for k in range(12) if torch.equal(ground, still[k, 0])] for ground in grounds[:, 0]]
+    assert sorted(k for found in from_where for k in found) == list(range(12)) and from_where != [[k] for k in range(12)]
+    alone = exchange_still({"camera": moving, "pose": VECTORS[:12]})
+    assert torch.equal(alone["camera"], moving), "where nothing stands still, nothing changes"
+    assert torch.equal(alone["pose"], VECTORS[:12])
