@@ -22,8 +22,9 @@ from runs import RESULTS, ROOT, RUNS_FOLDER, SETS, TITLES, Run
 HEADER = """# Learning on a CPU
 
 Made by `python benchmarks/learn.py` on two cores; `make learn` is the first set, `--set` names another. The returns are means
-over 10 evaluation episodes with their standard error. The curves, the exact commands and the versions are in `learning/`. The
-machine did other work at times: the wall minutes are upper bounds.
+over 10 evaluation episodes with their standard error; "training" is the mean of the training's own episodes over the last tenth
+of the steps, in which the policy explores, as the published Dreamer curves have it. The curves, the exact commands and the
+versions are in `learning/`. The machine did other work at times: the wall minutes are upper bounds.
 """
 
 
@@ -42,8 +43,8 @@ def summarise() -> None:
 
 def table(records: Sequence[tuple[Run, dict]]) -> str:
     lines = [
-        "| recipe | task | seed | environment steps | return | published | wall minutes |",
-        "|---" * 7 + "|",
+        "| recipe | task | seed | environment steps | return | training | published | wall minutes |",
+        "|---" * 8 + "|",
     ]
     for run, record in records:
         published = ", ".join(
@@ -52,9 +53,10 @@ def table(records: Sequence[tuple[Run, dict]]) -> str:
         value = f"{record['return']:.1f} ± {record['return_standard_error']:.1f}"
         task = f"{run.task}{run.variant and f' ({run.variant})'}"
         minutes = record["wall_seconds"] / 60
-        lines.append(
-            f"| {run.recipe} | {task} | {run.seed} | {record['env_steps']:,} | {value} | {published} | {minutes:.0f} |"
-        )
+        late = [value for step, value in record.get("training", ()) if step > 0.9 * record["env_steps"]]
+        training = f"{sum(late) / len(late):.0f}" if late else ""
+        cells = [run.recipe, task, run.seed, f"{record['env_steps']:,}", value, training, published, f"{minutes:.0f}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 
@@ -69,7 +71,9 @@ def draw(records: Sequence[tuple[Run, dict]], path: Path) -> None:
         here = [(run, record) for run, record in records if (run.task, run.variant == "pixels") == (task, pixels)]
         for run, record in here:
             label = f"{run.recipe}{run.variant and ', ' + run.variant}, seed {run.seed}"
-            axis.plot(*zip(*record["curve"], strict=True), marker=".", label=label)
+            (line,) = axis.plot(*zip(*record["curve"], strict=True), marker=".", label=label)
+            if record.get("training"):
+                axis.plot(*zip(*record["training"], strict=True), ":", linewidth=0.8, color=line.get_color())
         for steps, mean, worst in here[0][0].published:
             label = "published, worst seed" if steps == here[0][0].published[0][0] else None
             axis.errorbar([steps], [mean], yerr=[[mean - worst], [0]], fmt="k*", label=label)

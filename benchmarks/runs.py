@@ -60,8 +60,10 @@ class Run:
         rows = [json.loads(line) for line in (runs / self.name / "metrics.jsonl").read_text().splitlines()]
         # By step: a run that goes on evaluates anew where it had ended.
         curve = {row["step"]: round(row["eval/return"], 1) for row in rows if "eval/return" in row}
+        # What the published Dreamer curves are of: the episodes of the training itself, in which the policy explores.
+        training = {row["step"]: round(row["train/return"], 1) for row in rows if "train/return" in row}
         command = f"python {shlex.join(self.command(RUNS_FOLDER, anew=True))}"
-        record = {"command": command, "curve": list(curve.items()), **result}
+        record = {"command": command, "curve": list(curve.items()), "training": list(training.items()), **result}
         self.record.parent.mkdir(parents=True, exist_ok=True)
         self.record.write_text(json.dumps(record, indent=1) + "\n")
 
@@ -109,10 +111,31 @@ DREAMERS = (
     ),
 )
 
-SETS = {"tdmpc2": TDMPC2, "dreamer": DREAMERS}
+# Small pictures and half the published train ratio, so that seven objectives on two tasks, twice each, take some seven hours.
+SMALL_PICTURES = ("--train-ratio", "256", "--observation", "pixels", "--image-size", "32", "--fast-rendering")
+
+
+def with_objective(task: str, objective: str, distraction: str) -> Run:
+    options = [*SMALL_PICTURES, "--objectives", objective]
+    if objective == "vicreg":  # the paper's projector, for pictures of another kind, takes longer than all the rest
+        options += ["--model.objectives.0.projector", "512", "512"]
+    options += ["--distractions", distraction] if distraction else []
+    variant = f"{objective}{distraction and '-' + distraction.partition(':')[0]}"
+    return Run(task, 30_000, variant=variant, options=tuple(options), recipe="dreamerv3")
+
+
+OBJECTIVES = tuple(
+    with_objective(task, objective, distraction)
+    for distraction in ("", "background:0.5")
+    for task in ("dmc/cartpole-balance", "dmc/finger-spin")
+    for objective in ("reconstruction", "barlow", "infonce", "cpc", "spr", "vicreg", "prototypes")
+)
+
+SETS = {"tdmpc2": TDMPC2, "dreamer": DREAMERS, "objectives": OBJECTIVES}
 TITLES = {
     "tdmpc2": "tdmpc2, size 1m. It plans with 256 candidates in 4 iterations. Published: TD-MPC2's repository, size 5m",
     "dreamer": "dreamerv3 and r2dreamer, size 1m. Published: DreamerV3's repository, training episodes, a larger size",
+    "objectives": "dreamerv3, size 1m, from pictures of side 32, with other objectives, clean and before a moving background",
 }
 
 # Environment steps, mean and worst seed.

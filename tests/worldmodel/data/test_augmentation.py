@@ -108,7 +108,9 @@ def test_what_stands_still_comes_from_another_sequence_and_what_moves_stays():
     grounds = exchanged - moving
     torch.testing.assert_close(grounds, grounds[:, :1].expand_as(grounds))
     from_where = [[k for k in range(12) if torch.equal(ground, still[k, 0])] for ground in grounds[:, 0]]
-    assert sorted(k for found in from_where for k in found) == list(range(12)) and from_where != [[k] for k in range(12)]
+    assert sorted(k for found in from_where for k in found) == list(range(12)) and from_where != [
+        [k] for k in range(12)
+    ]
     alone = exchange_still({"camera": moving, "pose": VECTORS[:12]})
     assert torch.equal(alone["camera"], moving), "where nothing stands still, nothing changes"
     assert torch.equal(alone["pose"], VECTORS[:12])
