@@ -17,7 +17,7 @@ from worldmodel import WorldModel, load_representation
 from worldmodel.data import Spec
 from worldmodel.objectives import ObjectiveConfig
 from worldmodel.objectives import objectives as known_objectives
-from worldmodel.registry import check_fields, unknown_name
+from worldmodel.registry import check_fields, unknown_name, value_of
 
 __all__ = ["RECIPES", "Recipe", "make", "recipe", "with_encoder", "with_objectives", "without_continuation"]
 
@@ -48,10 +48,9 @@ def without_continuation(recipe: Recipe) -> Recipe:
 
 
 def with_objectives(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """The recipe with other objectives, by name or as name:weight; one that it has already keeps its settings. None: as it is.
+    """The recipe with other objectives, as ``objectives_named`` reads them; one that it has already keeps its settings.
 
-    Raises:
-        ValueError: an unknown objective, with the nearest, or a weight that is no number.
+    None: as it is.
     """
     if not names:
         return recipe
@@ -61,16 +60,22 @@ def with_objectives(recipe: Recipe, names: Sequence[str]) -> Recipe:
 
 
 def objectives_named(names: Sequence[str], own: Sequence[ObjectiveConfig] = ()) -> tuple[ObjectiveConfig, ...]:
-    """The configurations of objectives given by name or as name:weight; those of ``own`` keep their settings.
+    """The configurations of objectives given as text; those of ``own`` keep their settings.
+
+    A name alone, or with options behind commas and a weight behind a colon, as in ``vicreg,between=steps,within=episode:0.5``.
 
     Raises:
-        ValueError: an unknown objective, with the nearest, or a weight that is no number.
+        ValueError: an unknown objective or option, with the nearest; a value or a weight that is not accepted.
     """
     chosen = []
     for item in names:
-        name, _, weight = item.partition(":")
+        text, _, weight = item.partition(":")
+        name, *options = text.split(",")
         config = known_objectives.config(name)
         config = next((one for one in own if type(one) is type(config)), config)
+        for option in options:
+            key, _, value = option.partition("=")
+            config = dataclasses.replace(config, **{key: value_of(type(config), key, value)})
         if weight:
             try:
                 config = dataclasses.replace(config, weight=float(weight))

@@ -41,6 +41,13 @@ from worldmodel.encoders import PatchEncoderConfig, SeveralEncoderConfig
 from worldmodel.registry import config_to_dict
 
 RANDOM = "random encoder"
+# The papers' numbers are of millions of pictures and updates; a recording has thousands.
+SHORTENED: dict[str, dict[str, Any]] = {
+    "deepcluster": {"prototypes": 300, "memory": 4096, "refit_every": 50},
+    "moco": {"queue": 4096, "decay": 0.99},
+    "prototypes": {"prototypes": 300, "frozen_updates": 50},
+    "swav": {"prototypes": 300, "frozen_updates": 50},
+}
 ROWS, SETTINGS = "rows.jsonl", "settings.json"
 
 
@@ -49,7 +56,7 @@ class CompareCommand:
     data: Path
     """The recording's folder (collect.py --observation both --out)."""
     objectives: tuple[str, ...] = ("all",)
-    """By name, each with or without a weight; or all."""
+    """By name, each with or without options and a weight, as in cpc,negatives=episode; or all, and further ones."""
     distractions: tuple[str, ...] = ("episode-noise", "background")
     """What is compared besides the clean pictures, each with or without a strength; several at once with a plus between them."""
     out: Path = Path("runs/compared")
@@ -64,6 +71,8 @@ class CompareCommand:
     """Numbers of labelled steps."""
     projector: tuple[int, ...] = (512, 64)
     """Widths of every projector: the papers' are for images of another kind, and cost many times what the encoder does."""
+    shorten: bool = True
+    """Scale down, for so short a training, what papers count in pictures and updates: see SHORTENED."""
     seeds: int = 1
     """How many, from 0: of weights, batches, noise and labels."""
     held_out: float = 0.2
@@ -132,10 +141,9 @@ def main() -> None:
 
 def names_of(given: tuple[str, ...]) -> list[str]:
     """The objectives named, in order; all are those that the registry has."""
-    if given == ("all",):
-        return objectives.objectives.names()
-    objectives_named(given)
-    return list(dict.fromkeys(given))
+    further = [name for name in given if name != "all"]
+    objectives_named(further)
+    return list(dict.fromkeys((objectives.objectives.names() if "all" in given else []) + further))
 
 
 def model_of(command: CompareCommand, names: tuple[str, ...]) -> RepresentationConfig:
@@ -145,11 +153,18 @@ def model_of(command: CompareCommand, names: tuple[str, ...]) -> RepresentationC
     assert isinstance(encoder, SeveralEncoderConfig)
     dynamics = command.dynamics
     for config in objectives_named(names):
+        name = objectives.objectives.name(config)
+        if command.shorten:
+            paper = objectives.objectives.config(name)
+            shorter = SHORTENED.get(name, {}).items()
+            config = dataclasses.replace(
+                config, **{k: v for k, v in shorter if getattr(config, k) == getattr(paper, k)}
+            )
         if "projector" in (field.name for field in dataclasses.fields(config)):
             config = dataclasses.replace(config, projector=command.projector)
         if "feature_dim" in objectives.objectives.needs(config):
             dynamics = dynamics or "rssm"
-        if objectives.objectives.name(config) == "mae":
+        if name == "mae":
             encoder = dataclasses.replace(encoder, images=PatchEncoderConfig(units=64, layers=2, heads=4))
         configs.append(config)
     chosen = published.dynamics if dynamics == "rssm" else known_dynamics.config(dynamics) if dynamics else None

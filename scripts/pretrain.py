@@ -3,9 +3,9 @@
     python scripts/pretrain.py cpc --data data/reacher --steps 20000 --out runs/cpc
     python scripts/pretrain.py barlow vicreg:0.5 --dynamics rssm --size 1m --data data/reacher --out runs/both
 
-Objectives stand first, by name, each with or without a weight. The encoder, and the rssm, are those of DreamerV3's sizes, so that
-`train.py dreamerv3 --encoder RUN` goes on from here. The last fifth of the episodes is left for probes. Typed a second time, with
-the same folder, it goes on where it was stopped.
+Objectives stand first, by name, each with or without options and a weight, as in cpc,negatives=episode:0.5. The encoder, and the
+rssm, are those of DreamerV3's sizes, so that `train.py dreamerv3 --encoder RUN` goes on from here. The last fifth of the episodes
+is left for probes. Typed a second time, with the same folder, it goes on where it was stopped.
 """
 
 from __future__ import annotations

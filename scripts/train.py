@@ -34,8 +34,8 @@ class TrainCommand:
     task: Annotated[TaskOptions, arg(name="")] = field(default_factory=TaskOptions)
     run: Annotated[agents.RunConfig, arg(name="")] = agents.RunConfig()
     objectives: tuple[str, ...] = ()
-    """What the representation learns from instead of the recipe's own objectives: names, each with or without a weight, as in
-    barlow infonce:0.5."""
+    """What the representation learns from instead of the recipe's own objectives: names, each with or without options and a
+    weight, as in barlow cpc,negatives=episode:0.5."""
     encoder: Path | None = None
     """Begin with the encoder of this run, of pretrain.py or of a training, as it is configured there."""
     freeze_encoder: bool = False

@@ -148,3 +148,37 @@ def config_from_dict(annotation: Any, data: Any) -> Any:
 def _dataclass_of(annotation: Any) -> type:
     options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     return next(option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option))
+
+
+def value_of(config_class: type, option: str, text: str) -> Any:
+    """What ``option=text`` says, for a configuration's field that is one of some words, a number, a truth value or a text.
+
+    Raises:
+        ValueError: an unknown option, with the nearest, or a value that it does not take.
+    """
+    check_fields(config_class, [option])
+    hint = typing.get_type_hints(config_class)[option]
+    kinds = (
+        typing.get_args(hint)
+        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+        else (hint,)
+    )
+    words = [word for kind in kinds if typing.get_origin(kind) is typing.Literal for word in typing.get_args(kind)]
+    readers: dict[type, Callable[[str], Any]] = {
+        int: int,
+        float: float,
+        str: str,
+        bool: {"yes": True, "no": False}.__getitem__,
+    }
+    for kind in kinds:
+        if kind in readers:
+            try:
+                return readers[kind](text)
+            except (ValueError, KeyError):
+                continue
+    if text in words:
+        return text
+    accepted = words or [{"bool": "yes or no"}.get(kind.__name__, kind.__name__) for kind in kinds if kind in readers]
+    if not accepted:
+        raise ValueError(f"{option} cannot be given in one word: use the command's own option for it.")
+    raise ValueError(f"{option}={text!r} is not accepted: give {' or '.join(accepted)}.")

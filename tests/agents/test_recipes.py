@@ -175,6 +175,27 @@ def test_a_decoder_free_recipe_is_dreamers_with_another_objective(name, objectiv
     assert dataclasses.replace(one, name="dreamerv3", agent=dataclasses.replace(one.agent, model=model)) == other
 
 
+def test_an_objective_takes_options_behind_commas():
+    found = agents.recipes.objectives_named(["vicreg,between=steps,within=episode,invariance=10:0.5", "cpc,horizon=3"])
+    assert (found[0].between, found[0].within, found[0].invariance, found[0].weight) == ("steps", "episode", 10.0, 0.5)
+    assert found[1].horizon == 3 and isinstance(found[1].horizon, int)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cpc,negative=episode", "no option of CPCConfig named 'negative': did you mean 'negatives'"),
+        ("cpc,negatives=episod", "negatives='episod' is not accepted: give batch or episode or time"),
+        ("cpc,horizon=far", "horizon='far' is not accepted: give int"),
+        ("vicreg,projector=8", "projector cannot be given in one word"),
+        ("cpc,horizon", "horizon='' is not accepted"),
+    ],
+)
+def test_wrong_options_of_an_objective_are_answered_in_a_sentence(text, words):
+    with pytest.raises(ValueError, match=words):
+        agents.recipes.objectives_named([text])
+
+
 def test_objectives_are_exchanged_by_name_and_weight():
     recipe = agents.recipe("dreamerv3", "12m")
     assert agents.with_objectives(recipe, ()) == recipe

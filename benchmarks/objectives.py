@@ -1,0 +1,89 @@
+"""All objectives on three pixel worlds, clean and distracted: the tables behind the README's page on them.
+
+    python benchmarks/objectives.py                    # the encoder alone: some three hours of two cores
+    python benchmarks/objectives.py --dynamics rssm    # the same beside a recurrent model, whose features are probed as well
+
+It records what the worlds need, runs scripts/compare_objectives.py for each, two at a time on a core each, and goes on where it
+was stopped. Tables and figures are left in results/objectives/<world>, or <world>-rssm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path("benchmarks/results/objectives")
+SMALL = "--observation both --image-size 32 --episodes 80 --random-hold 2"
+WORLDS = {
+    # Held actions move it: single random ones hardly leave the middle.
+    "cartpole": f"--task dmc/cartpole-swingup --fast-rendering --time-limit 200 {SMALL}",
+    "reacher": f"--task dmc/reacher-easy --fast-rendering --time-limit 200 {SMALL}",
+    "minigrid": f"--task minigrid/DoorKey-6x6 --time-limit 100 {SMALL}",
+}
+SEEDS = {"cartpole": 3}
+# Besides the papers' forms: what takes the episode's identity out.
+WITHIN_EPISODES = (
+    "cpc,negatives=episode",
+    "ntxent,negatives=episode",
+    "vicreg,between=steps",
+    "vicreg,between=steps,within=episode",
+    "barlow-twins,between=steps",
+    "barlow-twins,between=steps,within=episode",
+    "sigreg,between=steps,within=episode",
+)
+
+
+def collect(world: str, data: Path) -> list[str]:
+    return ["scripts/collect.py", *shlex.split(WORLDS[world]), "--out", str(data / world)]
+
+
+def compare(world: str, data: Path, dynamics: str) -> list[str]:
+    out = RESULTS / f"{world}{dynamics and f'-{dynamics}'}"
+    command = ["scripts/compare_objectives.py", "--data", str(data / world), "--objectives", "all", *WITHIN_EPISODES]
+    command += ["--steps", "400", "--distractions", "episode-noise:0.2", "background:0.5", "--out", str(out)]
+    if dynamics:
+        return [*command, "--dynamics", dynamics]
+    return [*command, "--seeds", str(SEEDS.get(world, 1))]
+
+
+def run(command: list[str], log: Path | None = None) -> None:
+    print(shlex.join(["python", *command]), flush=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    if log is None:
+        subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=True)
+        return
+    with log.open("a") as file:
+        subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=True, stdout=file)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dynamics", default="", help="rssm, gaussian-rssm or simnorm; left out, the encoder alone")
+    parser.add_argument(
+        "--data", type=Path, default=Path("data/objectives"), help="where the recordings are, or will be"
+    )
+    parser.add_argument("--worlds", nargs="+", choices=tuple(WORLDS), default=tuple(WORLDS), help="which worlds")
+    arguments = parser.parse_args()
+    data = arguments.data.absolute()
+    data.mkdir(parents=True, exist_ok=True)
+    for world in arguments.worlds:
+        if not (data / world / "recording.json").is_file():
+            run(collect(world, data))
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [
+            pool.submit(run, compare(world, data, arguments.dynamics), data / f"{world}.log")
+            for world in arguments.worlds
+        ]
+        print(f"What they say is in {data}/*.log.", flush=True)
+        for job in jobs:
+            job.result()
+
+
+if __name__ == "__main__":
+    main()
