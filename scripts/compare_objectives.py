@@ -67,6 +67,8 @@ class CompareCommand:
     """A latent dynamics model that is learned with the encoder: rssm, gaussian-rssm or simnorm. Left out: the encoder alone."""
     observe: tuple[str, ...] = ()
     """Names of what the encoder sees; left out, the recording's images."""
+    targets: tuple[str, ...] = ()
+    """Names of what is asked for; left out, every vector of numbers that is not observed."""
     labels: tuple[int, ...] = (10, 100, 1000)
     """Numbers of labelled steps."""
     projector: tuple[int, ...] = (512, 64)
@@ -89,7 +91,8 @@ def main() -> None:
         command = tyro.cli(CompareCommand, description=__doc__)
         recording = Recording(command.data)
         spec = recording.observing(command.observe or recording.pictures())
-        targets = targets_of(recording.spec, list(spec.observation))
+        targets = list(command.targets) or targets_of(recording.spec, list(spec.observation))
+        recording.observing(targets)
         if not targets:
             raise ValueError(
                 f"{command.data} holds nothing that could be asked for: record the state beside the pictures, with "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,13 +10,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from worldmodel.data import Spec, Steps
-from worldmodel.diagnostics.probes import ProbeScore, linear_probe, neighbour_probe
+from worldmodel.diagnostics.probes import linear_probe, neighbour_probe
 from worldmodel.representation import Representation
-
-READERS: dict[str, Callable[[tuple[Tensor, Tensor], tuple[Tensor, Tensor]], ProbeScore]] = {
-    "linear": linear_probe,
-    "neighbours": neighbour_probe,
-}
 
 
 class Encoded(NamedTuple):
@@ -26,6 +21,8 @@ class Encoded(NamedTuple):
     """"embedding" [N, E], and "feature" [N, F] where there are dynamics."""
     targets: dict[str, Tensor]
     """What could be asked of it, by name: [N, K]."""
+    episode: Tensor
+    """[N]: the number of each step's episode."""
 
 
 class Knowledge(NamedTuple):
@@ -85,7 +82,9 @@ def encode(
         )
         features = representation.dynamics.features(filtered.states).float().cpu()
         levels["feature"] = torch.cat([row[:length] for row, length in zip(features, lengths, strict=True)])
-    return Encoded(levels, {name: torch.cat([e.observation[name].float() for e in episodes]) for name in targets})
+    asked = {name: torch.cat([episode.observation[name].float() for episode in episodes]) for name in targets}
+    number = torch.arange(len(episodes)).repeat_interleave(torch.tensor(lengths))
+    return Encoded(levels, asked, number)
 
 
 def what_is_known(train: Encoded, test: Encoded, labels: Sequence[int], *, seed: int = 0) -> list[Knowledge]:
@@ -106,9 +105,14 @@ def what_is_known(train: Encoded, test: Encoded, labels: Sequence[int], *, seed:
         generator = torch.Generator().manual_seed(seed)
         draws = [torch.randperm(count, generator=generator)[:number] for _ in range(max(3, min(20, 200 // number)))]
         for level, rows in train.levels.items():
-            for reader, probe in READERS.items():
-                held_out = test.levels[level], truths[1]
-                scores = torch.stack([probe((rows[draw], truths[0][draw]), held_out).r2 for draw in draws]).mean(0)
+            held_out = test.levels[level], truths[1]
+            pairs = [((rows[draw], truths[0][draw]), train.episode[draw]) for draw in draws]
+            readings = {
+                "linear": [linear_probe(pair, held_out, episode=episode).r2 for pair, episode in pairs],
+                "neighbours": [neighbour_probe(pair, held_out).r2 for pair, _ in pairs],
+            }
+            for reader, of_draws in readings.items():
+                scores = torch.stack(of_draws).mean(0)
                 for name, part in zip(names, scores.split(widths), strict=True):
                     known = part[~part.isnan()]
                     if len(known):  # what never changes can be told by nobody

@@ -19,31 +19,56 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
 
 
 def linear_probe(
-    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], regularisation: tuple[float, ...] = STRENGTHS
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    regularisation: tuple[float, ...] = STRENGTHS,
+    *,
+    episode: Tensor | None = None,
 ) -> ProbeScore:
     """Ridge regression of targets [N, K] on features [N, D], both standardised by the training rows.
 
-    The strength is chosen among ``regularisation`` by the error of leaving each training row out, which is had in closed form,
-    for each target by itself. Split rows into train and test by episode: neighbours in time are nearly equal.
+    The strength is chosen among ``regularisation`` for each target by itself: by the error of leaving each training row out,
+    which is had in closed form, or, where ``episode`` [N] says which one each row is of, by that of leaving out fifths of the
+    episodes. Split rows into train and test by episode as well: neighbours in time are nearly equal.
 
     Raises:
         ValueError: fewer than two rows to learn from.
     """
     features, targets = _standardised(train, test)
     (x, held_out), (y, truth) = features, targets
-    left, singular, right = torch.linalg.svd(x, full_matrices=False)
-    projected, count = left.t() @ y, len(x)
-    errors, weights = [], []
-    for strength in regularisation:
-        shrunk = singular.square() / (singular.square() + strength * count)
-        residual = y - left @ (shrunk.unsqueeze(1) * projected)
-        # What a row weighs in its own fit; the mean that was taken off weighs 1 / N besides.
-        leverage = (left.square() * shrunk).sum(1) + 1 / count
-        errors.append((residual / (1 - leverage).clamp(min=1e-6).unsqueeze(1)).square().mean(0))
-        weights.append(right.t() @ ((singular / (singular.square() + strength * count)).unsqueeze(1) * projected))
-    best = torch.stack(errors).argmin(0)
-    chosen = torch.stack(weights)[best, :, torch.arange(y.shape[1])].t()
+    fit = Ridge(x, y)
+    errors = torch.stack([fit.left_out(strength).square().mean(0) for strength in regularisation])
+    if episode is not None and len(numbers := episode.unique()) > 1:
+        errors = torch.zeros_like(errors)
+        for left_out in numbers.cpu().chunk(5):
+            out = torch.isin(episode.cpu(), left_out)
+            mean_x, mean_y = x[~out].mean(0), y[~out].mean(0)
+            without, left_x, left_y = Ridge(x[~out] - mean_x, y[~out] - mean_y), x[out] - mean_x, y[out] - mean_y
+            errors += torch.stack([(left_x @ without.weights(one) - left_y).square().sum(0) for one in regularisation])
+    weights = torch.stack([fit.weights(strength) for strength in regularisation])
+    chosen = weights[errors.argmin(0), :, torch.arange(y.shape[1])].t()
     return _score(held_out @ chosen, truth)
+
+
+class Ridge:
+    """Of centred targets [N, K] on centred features [N, D], for any strength at the cost of one decomposition."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.left, self.singular, self.right = torch.linalg.svd(x, full_matrices=False)
+        self.y, self.projected = y, self.left.t() @ y
+
+    def weights(self, strength: float) -> Tensor:
+        """[D, K]"""
+        scale = self.singular / (self.singular.square() + strength * len(self.y))
+        return self.right.t() @ (scale.unsqueeze(1) * self.projected)
+
+    def left_out(self, strength: float) -> Tensor:
+        """The error at each row of a fit without it: [N, K]."""
+        shrunk = self.singular.square() / (self.singular.square() + strength * len(self.y))
+        residual = self.y - self.left @ (shrunk.unsqueeze(1) * self.projected)
+        # What a row weighs in its own fit; the mean that was taken off weighs 1 / N besides.
+        leverage = (self.left.square() * shrunk).sum(1) + 1 / len(self.y)
+        return residual / (1 - leverage).clamp(min=1e-6).unsqueeze(1)
 
 
 def neighbour_probe(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], neighbours: int = 5) -> ProbeScore:

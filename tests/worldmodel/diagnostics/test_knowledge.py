@@ -46,6 +46,7 @@ def test_every_step_is_seen_from_the_beginning_of_its_own_episode():
     )
     whole = torch.cat([e.observation["seen"] for e in episodes])
     torch.testing.assert_close(found.levels["embedding"], one.encoder({"seen": whole}))
+    assert found.episode.tolist() == [0] * 5 + [1] * 3 + [2] * 7
     assert torch.equal(found.targets["place"], torch.cat([e.observation["place"] for e in episodes]))
     # Deterministic states do not depend on what was drawn before the episode: the first step of each is the reset's.
     starts = [one.scene(e.map(lambda x: x.unsqueeze(0))).filtered.states for e in episodes]
@@ -58,9 +59,10 @@ def test_what_lies_in_the_code_is_found_and_what_does_not_is_not():
     place, other = torch.randn(300, 2), torch.randn(300, 1)
     codes = torch.cat([place @ torch.randn(2, 4), torch.randn(300, 2)], dim=1)
     still = torch.ones(300, 1)
-    both = Encoded({"embedding": codes}, {"place": place, "other": other, "still": still})
+    both = Encoded({"embedding": codes}, {"place": place, "other": other, "still": still}, torch.arange(300) // 10)
     train, test = (
-        Encoded(*({k: v[part] for k, v in d.items()} for d in both)) for part in (slice(200), slice(200, 300))
+        Encoded(*({k: v[part] for k, v in d.items()} for d in both[:2]), both.episode[part])
+        for part in (slice(200), slice(200, 300))
     )
     found = {(k.target, k.reader, k.labels): k.r2 for k in what_is_known(train, test, [10, 200])}
     assert found["place", "linear", 200] > 0.999 and found["place", "linear", 10] > 0.9

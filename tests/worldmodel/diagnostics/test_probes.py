@@ -50,6 +50,34 @@ def test_a_linear_probe_is_ridge_regression_by_the_strength_that_leaves_rows_out
     torch.testing.assert_close(linear_probe((x, y), (held_out, truth), strengths).r2, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_linear_probe_of_episodes_takes_the_strength_that_leaves_episodes_out_best():
+    # Each episode has a mark of its own beside the state: within it the mark tells all, in others nothing.
+    episode = torch.arange(120) // 12
+    y = draw(10, 1, seed=1)[episode] + 0.1 * draw(120, 1, seed=2)
+    x = torch.cat([torch.eye(10)[episode], y + 0.5 * draw(120, 1, seed=3)], dim=1).double()
+    y = y.double()
+    test = torch.cat([torch.zeros(200, 10), draw(200, 1, seed=4)], dim=1).double()
+    truth = test[:, 10:] + 0.5 * draw(200, 1, seed=5).double()
+    strengths = (1e-4, 1e-2, 1.0, 100.0)
+    by_row, by_episode = (
+        linear_probe((x, y), (test, truth), strengths, episode=given).r2.item() for given in (None, episode)
+    )
+    alone = {one: linear_probe((x, y), (test, truth), (one,)).r2.item() for one in strengths}
+    errors = {}
+    for one in strengths:  # slowly: every fifth of the episodes left out once
+        total = 0.0
+        xs, ys = (z - z.mean(0) for z in (x, y))
+        xs, ys = xs / xs.std(0), ys / ys.std(0)
+        for fold in range(5):
+            out = (episode == 2 * fold) | (episode == 2 * fold + 1)
+            a, b = xs[~out] - xs[~out].mean(0), ys[~out] - ys[~out].mean(0)
+            w = torch.linalg.solve(a.t() @ a + one * len(a) * torch.eye(11).double(), a.t() @ b)
+            total += ((xs[out] - xs[~out].mean(0)) @ w + ys[~out].mean(0) - ys[out]).square().sum().item()
+        errors[one] = total
+    assert by_episode == pytest.approx(alone[min(errors, key=errors.get)])
+    assert by_episode > by_row + 0.1
+
+
 def test_a_neighbour_probe_is_the_mean_of_the_nearest_by_cosine():
     x, y = draw(50, 4), draw(50, 2, seed=1)
     held_out, truth = draw(30, 4, seed=2), draw(30, 2, seed=3)
