@@ -49,16 +49,27 @@ def test_an_update_starts_from_what_is_stored_and_renews_it(tmp_path):
     trainer = tiny_trainer(tasks, tmp_path, kind="dreamerv3", steps=30)
     seen, update = [], trainer.learner.update
     sample, write_back = trainer.replay.sample, trainer.replay.write_back
+    looking, glance = [], trainer.replay.glance
+
+    def spy_glance(*arguments, **options):  # the watch for a collapse samples too, for no update
+        looking.append(True)
+        try:
+            return glance(*arguments, **options)
+        finally:
+            looking.pop()
 
     def spy_sample(*arguments, **options):
-        seen.append({"sampled": sample(*arguments, **options)})
-        return seen[-1]["sampled"]
+        sampled = sample(*arguments, **options)
+        if not looking:
+            seen.append({"sampled": sampled})
+        return sampled
 
     def spy_write(index, values):
         seen[-1] |= {"index": index, "values": values}
         write_back(index, values)
 
     trainer.replay.sample, trainer.replay.write_back, trainer.learner.update = spy_sample, spy_write, update
+    trainer.replay.glance = spy_glance
     trainer.run()
     assert len(seen) > 10
     for one in seen:
