@@ -106,7 +106,8 @@ DREAMERS = (
         "dmc/cartpole-swingup",
         50_000,
         variant="pixels",
-        options=(*SLOWER, "--observation", "pixels", "--fast-rendering"),
+        # From pixels the published train ratio is 256.
+        options=("--train-ratio", "256", "--observation", "pixels", "--fast-rendering"),
         recipe="dreamerv3",
     ),
 )

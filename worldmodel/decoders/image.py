@@ -62,33 +62,37 @@ class ImageDecoder(Decoder):
             RMSLinear(feature_dim - deterministic_dim, config.units), nn.Linear(config.units, map_size)
         )
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(sizes):
+        for inputs, outputs in pairwise(sizes[:-1]):
             layers += [ChannelNorm(inputs), UpsampledConv2d(inputs, outputs, config.kernel)]
-        self.layers = nn.Sequential(*layers)
-        self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for part in (self.from_rest, self.layers):
+        self.layers = nn.Sequential(*layers, ChannelNorm(sizes[-2]))
+        self.last = UpsampledConv2d(sizes[-2], sizes[-1], config.kernel)
+        for part in (self.layers, self.last):
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for part in (self.from_rest, self.layers, self.last):
             part.apply(initialise_by_fan_in)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        images = torch.sigmoid(self._logits(features)) * 255
+        logits = self.last(self._before_last(features)).permute(0, 2, 3, 1).float()
+        images = (torch.sigmoid(logits) * 255).unflatten(0, features.shape[:-1])
         return dict(zip(self.channels, images.split(list(self.channels.values()), dim=-1), strict=True))
 
     def loss(self, features: Tensor, observation: dict[str, Tensor]) -> Tensor:
-        target = torch.cat([observation[name] for name in self.channels], dim=-1).float() / 255
-        logits = self._logits(features)
+        # The sum over pixels is taken in the order in which the last convolution leaves them: rows of full vectors to a compiler.
+        logits = self.last.by_place(self._before_last(features)).float()
+        target = torch.cat([observation[name] for name in self.channels], dim=-1).flatten(0, -4)
+        target = target.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).transpose(2, 3).float() / 255
         if self.cross_entropy:
             error = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         else:
             error = (torch.sigmoid(logits) - target).square()
-        return error.sum((-3, -2, -1))
+        return error.flatten(1).sum(1).unflatten(0, features.shape[:-1])
 
-    def _logits(self, features: Tensor) -> Tensor:
-        """[..., F] → the images before their sigmoid, [..., H, W, C] in float32."""
-        batch, rows = features.shape[:-1], features.flatten(0, -2)
+    def _before_last(self, features: Tensor) -> Tensor:
+        """[..., F] → the maps [R, C, H / 2, W / 2] that the last convolution draws the images from."""
+        rows = features.flatten(0, -2)
         rest, deterministic = rows.split([rows.shape[-1] - self.deterministic_dim, self.deterministic_dim], dim=-1)
         maps = self.from_rest(rest).unflatten(-1, (SMALLEST, SMALLEST, self.deepest))
         if self.from_blocks is not None:
             groups = self.from_blocks(deterministic).unflatten(-1, (self.blocks, SMALLEST, SMALLEST, -1))
             maps = maps + groups.permute(0, 2, 3, 1, 4).flatten(-2)
-        images = self.layers(maps.permute(0, 3, 1, 2))
-        return images.permute(0, 2, 3, 1).float().unflatten(0, batch)
+        return self.layers(maps.permute(0, 3, 1, 2))

@@ -72,13 +72,11 @@ class _Greatest(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         x, y = ctx.saved_tensors
-
-        def doubled(z: Tensor) -> Tensor:
-            return z[:, :, None, :, None].expand(-1, -1, 2, -1, 2, -1).reshape(x.shape)
-
-        corners = [x[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
-        count = torch.stack([(corner == y).to(gradient.dtype) for corner in corners]).sum(0)
-        return torch.where(x == doubled(y), doubled(gradient / count), torch.zeros_like(x))
+        greatest = [[x[:, row::2, column::2] == y for column in (0, 1)] for row in (0, 1)]
+        share = gradient / sum(place.to(gradient.dtype) for row in greatest for place in row)
+        # Stacked, not indexed at full size: the compiler then reads and writes everything once, in one loop over ``share``.
+        rows = [torch.stack([torch.where(place, share, 0) for place in row], dim=3) for row in greatest]
+        return torch.stack(rows, dim=2).reshape(x.shape)
 
 
 class MaxPool(nn.Module):
@@ -113,10 +111,14 @@ class UpsampledConv2d(nn.Conv2d):
         self.register_buffer("phases", phases, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        y = self.by_place(x)
+        return y.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+    def by_place(self, x: Tensor) -> Tensor:
+        """The same before its pixels are put side by side, as it lies in memory: [R, C, H, W] → [R, H, W, 2, 2, O]."""
         weight = torch.einsum("dau,ebv,ocuv->deocab", self.phases, self.phases, self.weight).flatten(0, 2)
         bias = None if self.bias is None else self.bias.repeat(4)
         y = torch.nn.functional.conv2d(
             x, weight.contiguous(memory_format=torch.channels_last), bias, padding=self.reach
         )
-        y = y.permute(0, 2, 3, 1).unflatten(-1, (2, 2, self.out_channels))  # [R, H, W, 2, 2, O]
-        return y.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+        return y.permute(0, 2, 3, 1).unflatten(-1, (2, 2, self.out_channels))
