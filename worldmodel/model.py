@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from worldmodel.belief import Belief
 from worldmodel.data import Spec
 from worldmodel.dynamics import (
     Dynamics,
@@ -122,6 +123,10 @@ class WorldModel(Representation):
     def believe(self, state: State, action: Tensor, observation: dict[str, Tensor], is_first: Tensor) -> State:
         """One step with evidence: last state [B, ...] and action [B, A], observation [B, ...] → state [B, ...]."""
         return self.dynamics.update(state, action, self.encoder(observation), is_first)
+
+    def belief(self, num_envs: int) -> Belief:
+        """A belief about N environments, for an agent of your own to read; it begins before their first step."""
+        return Belief(self, self.spec, num_envs)
 
     def decode(self, features: Tensor) -> dict[str, Tensor]:
         """Features [..., F] → observations [..., *shape] by name, by the decoders that objectives learned; {} without any."""

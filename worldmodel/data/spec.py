@@ -96,6 +96,14 @@ class Entry:
             return cls((height, width, channels), "uint8")
         return cls((math.prod(space.shape),), "float32")
 
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether values of the space come in this shape [N, ...]; vectors may be of any with as many numbers."""
+        if self.text:
+            return len(shape) == 1
+        if self.kind == "image":
+            return shape[1:] == self.shape or (*shape[1:], 1) == self.shape
+        return math.prod(shape[1:]) == (len(self.categories) or math.prod(self.shape))
+
     def encode(self, values: NDArray[Any]) -> Tensor:
         """Values of the space [N, ...], or N texts, as a new tensor [N, *shape]; raises ValueError for an impossible category."""
         if self.text:
@@ -243,6 +251,11 @@ class Spec:
             raise ValueError(
                 f"The observation has the entries {sorted(parts)}, its space says {sorted(self.observation)}."
             )
+        for name, entry in self.observation.items():
+            if not entry.fits(shape := np.shape(parts[name])):
+                raise ValueError(
+                    f"Observation {name!r} has the shape {list(shape)}, expected were N times {entry.described}."
+                )
         return {name: entry.encode(parts[name]) for name, entry in self.observation.items()}
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,0 +1,101 @@
+"""The representation as anybody's agent uses it: what a model believes about N environments, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worldmodel.data import Spec
+from worldmodel.dynamics import State, map_state
+from worldmodel.representation import Representation
+
+
+class Belief:
+    """The latent state of N environments, kept from step to step: recurrent where the model's dynamics is.
+
+    Inference alone: no gradient flows. A representation without dynamics believes what it sees, its features are embeddings.
+
+    Args:
+        model: a world model, or a representation of ``load_representation``.
+        spec: what it observes, and the actions it was learned from.
+        num_envs: N.
+    """
+
+    state: State | None
+    """The dynamics' latent state, tensors [N, ...]; None without dynamics."""
+
+    def __init__(self, model: Representation, spec: Spec, num_envs: int) -> None:
+        if num_envs < 1:
+            raise ValueError(f"A belief is about at least one environment: got num_envs={num_envs}.")
+        self.model, self.spec, self.num_envs = model, spec, num_envs
+        dynamics = model.dynamics
+        self.state = None if dynamics is None else dynamics.initial(num_envs)
+        self.feature_dim: int = model.encoder.embed_dim if dynamics is None else dynamics.feature_dim
+        """F"""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and its features."""
+        return next(self.model.parameters()).device
+
+    def update(self, observation: Any, previous_action: Any, is_first: Any) -> Tensor:
+        """Take in what every environment shows now, and remember.
+
+        Args:
+            observation: as the vector environment shows it, arrays or tensors [N, ...], in a dict where it has one.
+            previous_action: what it was told before, [N, ...]; None before the first step. Where ``is_first`` it does not
+                matter.
+            is_first: [N], whether an environment was just reset.
+
+        Returns:
+            Features [N, F], float32.
+
+        Raises:
+            ValueError: something of another shape than the model was made for, naming it.
+        """
+        first = torch.as_tensor(is_first, dtype=torch.bool, device=self.device).reshape(-1)
+        if len(first) != self.num_envs:
+            raise ValueError(f"A belief about {self.num_envs} environments was given {len(first)} is_first.")
+        features, self.state = self._look(self.state, observation, previous_action, first)
+        return features
+
+    def peek(self, observation: Any, previous_action: Any, index: Sequence[int] | Tensor) -> Tensor:
+        """What ``update`` would give of environments ``index`` [K] if they showed this, without remembering it: [K, F].
+
+        For last observations of episodes, which vector environments show beside the first one of the next.
+        """
+        rows = torch.as_tensor(index, dtype=torch.int64, device=self.device)
+        state = None if self.state is None else map_state(lambda tensor: tensor[rows], self.state)
+        return self._look(state, observation, previous_action, torch.zeros_like(rows, dtype=torch.bool))[0]
+
+    @torch.no_grad()
+    def _look(
+        self, state: State | None, observation: Any, previous_action: Any, first: Tensor
+    ) -> tuple[Tensor, State | None]:
+        seen = self.spec.observation_arrays(_array(observation))
+        count = len(next(iter(seen.values())))
+        if count != len(first):
+            raise ValueError(f"Observations of {count} environments were given, {len(first)} are to be looked at.")
+        embed = self.model.encoder({name: value.to(self.device) for name, value in seen.items()})
+        if self.model.dynamics is None or state is None:
+            return embed.float(), None
+        state = self.model.dynamics.update(state, self._action(previous_action, first), embed, first)
+        return self.model.dynamics.features(state).float(), state
+
+    def _action(self, previous: Any, first: Tensor) -> Tensor:
+        """Action vectors [N, A] of what the environments were told."""
+        if previous is not None:
+            return self.spec.action.from_environment(_array(previous)).to(self.device)
+        if not first.all():
+            raise ValueError("previous_action=None is for first steps alone: give what every environment was told.")
+        return torch.zeros(len(first), self.spec.action.dim, device=self.device)
+
+
+def _array(values: Any) -> Any:
+    """Tensors, alone or in a dict, as arrays; all else as it is."""
+    if isinstance(values, Mapping):
+        return {key: _array(value) for key, value in values.items()}
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
