@@ -36,6 +36,7 @@ TASK = (
     "image_size",
     "fast_rendering",
     "distractions",
+    "hide",
     "num_envs",
     "workers",
     "action_repeat",
@@ -111,7 +112,8 @@ def describe_task(tasks: gymnasium.vector.VectorEnv) -> dict[str, Any] | None:
     except yaml.YAMLError:
         return None
     told = {name: arguments[name] for name in TASK if name in arguments}
-    return told | {"distractions": list(told.get("distractions", ())), "options": own}
+    lists = {name: list(told.get(name, ())) for name in ("distractions", "hide")}
+    return told | lists | {"options": own}
 
 
 def evaluation_envs(config: TrainerConfig) -> int:

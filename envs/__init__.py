@@ -5,7 +5,7 @@ importing dm_control, which happens when the first such task is made.
 """
 
 from envs import dmc
-from envs.make import make, task_names
+from envs.make import make, make_single, task_names
 from envs.opengl import RenderingError
 from envs.vector import TaskDescription, TaskVectorEnv
 from envs.workers import WorkerError, WorkerRestarted
@@ -20,6 +20,7 @@ __all__ = [
     "WorkerError",
     "WorkerRestarted",
     "make",
+    "make_single",
     "task_names",
 ]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import inspect
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,64 +15,10 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from envs import dmc, opengl, suites
-from envs.distractions import Distractions, distraction
-from envs.episodes import ReplayableEpisodes
-from envs.pixels import Pixels
+from envs.distractions import distraction
+from envs.task_config import TaskConfig
 from envs.vector import InProcessVectorEnv, TaskDescription, TaskVectorEnv
 from envs.workers import WorkerVectorEnv
-from envs.wrappers import ActionRepeat, FiniteCheck, standard_actions, standard_observations
-
-
-@dataclass(frozen=True)
-class TaskConfig:
-    """How each environment of a task is built; travels to worker processes.
-
-    Attributes:
-        spec: Gymnasium's specification, whole, so that a task registered only in the parent is known to its workers.
-        seed: base seed of the episodes.
-        action_repeat: environment steps per decision.
-        time_limit: of an episode in environment steps; None for the task's own.
-        render_mode: as in Gymnasium.
-        image_size: side of the images observed; None for the task's own observations.
-        both: whether the task's own observations are there beside the images.
-        distractions: what the images show besides.
-        options: further arguments of the task.
-    """
-
-    spec: EnvSpec
-    seed: int
-    action_repeat: int
-    time_limit: int | None = None
-    render_mode: str | None = None
-    image_size: int | None = None
-    both: bool = False
-    distractions: tuple[str, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def build(self, index: int) -> ReplayableEpisodes:
-        """The environment of this index, in its standard form."""
-        options = dict(self.options)
-        if self.render_mode is not None:
-            options["render_mode"] = self.render_mode
-            if self.render_mode != "human":
-                opengl.keep_windows_away()
-        if self.time_limit is not None and self.spec.namespace == "dmc":
-            options.setdefault("time_limit", math.inf)  # the suite's own limit would come first
-        env = gymnasium.make(self.spec, max_episode_steps=self.time_limit, disable_env_checker=True, **options)
-        name = self.spec.id
-        try:
-            env = FiniteCheck(env, name, index)
-            if self.action_repeat > 1:
-                env = ActionRepeat(env, self.action_repeat)
-            if self.image_size is not None:
-                env = Pixels(env, self.image_size, self.both)
-            if self.distractions:
-                env = Distractions(env, self.distractions)
-            env = standard_actions(standard_observations(env, name), name)
-        except Exception:
-            env.close()
-            raise
-        return ReplayableEpisodes(env, self.seed, index)
 
 
 def task_names() -> list[str]:
@@ -88,6 +34,7 @@ def make(
     image_size: int = 64,
     fast_rendering: bool = False,
     distractions: Sequence[str] = (),
+    hide: Sequence[str | int] = (),
     num_envs: int = 1,
     action_repeat: int | None = None,
     seed: int = 0,
@@ -112,6 +59,8 @@ def make(
         fast_rendering: draw dm_control tasks without shadows, reflections and multisampling: the pixels differ.
         distractions: what those frames show besides, each with or without a strength: "step-noise", "episode-noise:0.2",
             "colour", "background:0.5", "camera" (`envs.distractions`).
+        hide: parts of the task's own observation that are left out, so that what is seen no longer tells the state: keys of a
+            Dict, places in a vector, or "velocity" where the toolkit knows which those are (`envs.hiding`).
         num_envs: how many environments.
         action_repeat: environment steps per decision; None for 2 on dm_control tasks, 4 on Atari and 1 elsewhere.
         seed: base seed, at least 0.
@@ -127,43 +76,85 @@ def make(
         WorkerError: a worker process could not be started.
     """
     arguments = {key: value for key, value in locals().items() if key != "options"} | options
+    config, description = _planned(arguments, options)
+    environments = [partial(config.build, index) for index in range(num_envs)]
+    if workers:
+        return WorkerVectorEnv(environments, workers, description=description, deadline=deadline)
+    with _makeable(task):
+        return InProcessVectorEnv(environments, description=description)
+
+
+def make_single(task: str, *, index: int = 0, **arguments: Any) -> gymnasium.Env:
+    """One environment, for libraries that want them one by one: what `make` has at `index`, which tells equal seeds apart.
+
+    Args:
+        task: as for `make`.
+        index: among the environments of one seed.
+        **arguments: of `make`, those of several environments (`num_envs`, `workers`, `deadline`) left out.
+
+    Raises:
+        TypeError, ValueError: as `make`.
+    """
+    for name in ("num_envs", "workers", "deadline"):
+        if name in arguments:
+            raise ValueError(f"{name} is of vector environments, of which make_single makes none; use envs.make.")
+    _check_integer("index", index, 0)
+    bound = inspect.signature(make).bind(task, **arguments)
+    bound.apply_defaults()
+    options = bound.arguments.pop("options")
+    config, _ = _planned({**bound.arguments, **options}, options)
+    with _makeable(task):
+        return config.build(index)
+
+
+def _planned(arguments: dict[str, Any], options: dict[str, Any]) -> tuple[TaskConfig, TaskDescription]:
+    """What the arguments of `make`, of which the `options` go to the task, come to; raises as `make` does."""
+    task, observation, time_limit, render_mode = (
+        arguments[name] for name in ("task", "observation", "time_limit", "render_mode")
+    )
+    fast_rendering, distractions, hide = (arguments[name] for name in ("fast_rendering", "distractions", "hide"))
     spec, suite = _find(task), suites.suite_of(task)
     _check_options(task, spec, options)
+    action_repeat = arguments["action_repeat"]
     if action_repeat is None:
         action_repeat = suite.action_repeat if suite else 1
-    _check_numbers(arguments | {"action_repeat": action_repeat, "workers": workers or 0})
+    _check_numbers(arguments | {"action_repeat": action_repeat, "workers": arguments["workers"] or 0})
     if fast_rendering:
         options = {**options, "fast_rendering": True}
     pixels = observation != "state" or (suite is not None and suite.seen)
     _check_views(task, spec, observation, pixels, fast_rendering, render_mode)
     _check_distractions(distractions, pixels)
+    _check_hidden(hide, observation)
     config = TaskConfig(
         spec,
-        seed,
+        arguments["seed"],
         action_repeat,
         time_limit,
         "rgb_array" if pixels else render_mode,
-        image_size if pixels else None,
+        tuple(hide),
+        arguments["image_size"] if pixels else None,
         observation == "both",
         tuple(distractions),
         options,
     )
-    environments = [partial(config.build, index) for index in range(num_envs)]
     limit = spec.max_episode_steps if time_limit is None else time_limit
     description = TaskDescription(
         task=task,
         action_repeat=action_repeat,
         episode_length=None if limit is None or limit < 1 else math.ceil(limit / action_repeat),
-        seed=seed,
+        seed=arguments["seed"],
         terminates=spec.namespace != "dmc" or spec.kwargs["domain"] in dmc.TERMINATING,
         renders=partial(_draws_here, spec),
         arguments=arguments,
         remake=partial(make, **arguments),
     )
-    if workers:
-        return WorkerVectorEnv(environments, workers, description=description, deadline=deadline)
+    return config, description
+
+
+@contextlib.contextmanager
+def _makeable(task: str) -> Iterator[None]:
     try:
-        return InProcessVectorEnv(environments, description=description)
+        yield
     except (gymnasium.error.Error, ImportError) as error:
         raise ValueError(f"{task} cannot be made here: {_first_line(error)}") from error
 
@@ -206,6 +197,15 @@ def _check_distractions(distractions: Sequence[str], pixels: bool) -> None:
         distraction(given)
     if distractions and not pixels:
         raise ValueError("distractions change pixels, and none are observed; add observation='pixels' or 'both'.")
+
+
+def _check_hidden(hide: Sequence[str | int], observation: str) -> None:
+    if isinstance(hide, str | int):
+        raise ValueError(f"hide={hide!r} is not accepted; give a list, [{hide!r}].")
+    if hide and observation == "pixels":
+        raise ValueError(
+            "hide leaves out parts of the task's own observation, and only its frames are observed; leave it out."
+        )
 
 
 def _find(task: str) -> EnvSpec:

@@ -30,6 +30,8 @@ class TaskOptions:
     distractions: tuple[str, ...] = ()
     """What the frames show besides, each with or without a strength: step-noise, episode-noise:0.2, colour, background:0.5,
     camera."""
+    hide: tuple[str, ...] = ()
+    """Parts of the task's own observation that are left out: keys, places in a vector, or velocity."""
     num_envs: int = 1
     """Environments that are stepped, and planned for, together."""
     workers: int = 0
