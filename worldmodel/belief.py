@@ -71,6 +71,15 @@ class Belief:
         state = None if self.state is None else map_state(lambda tensor: tensor[rows], self.state)
         return self._look(state, observation, previous_action, torch.zeros_like(rows, dtype=torch.bool))[0]
 
+    def restart(self, observation: Any, index: Sequence[int] | Tensor) -> Tensor:
+        """Begin environments ``index`` [K] anew, which show this after a reset, while the others stay where they are: [K, F]."""
+        rows = torch.as_tensor(index, dtype=torch.int64, device=self.device)
+        fresh = None if self.model.dynamics is None else self.model.dynamics.initial(len(rows))
+        features, fresh = self._look(fresh, observation, None, torch.ones_like(rows, dtype=torch.bool))
+        if self.state is not None and fresh is not None:
+            self.state = map_state(lambda old, new: old.index_copy(0, rows, new), self.state, fresh)
+        return features
+
     @torch.no_grad()
     def _look(
         self, state: State | None, observation: Any, previous_action: Any, first: Tensor

@@ -94,10 +94,10 @@ class StepStream:
         observation, reward, terminated, truncated, info = self.environments.step(
             self.spec.action.to_environment(action)
         )
-        restarted = _restarted(info, self.num_envs)
-        is_first = self._resetting | restarted
+        lost = restarted(info, self.num_envs)
+        is_first = self._resetting | lost
         executed = ~is_first
-        terminated, last = terminated & ~restarted, (terminated | truncated) & ~restarted
+        terminated, last = terminated & ~lost, (terminated | truncated) & ~lost
         reward = np.where(is_first, 0.0, reward)
 
         if self.mode is AutoresetMode.NEXT_STEP:
@@ -107,7 +107,7 @@ class StepStream:
             return self._arrival(self._rows(observation, reward, is_first), executed)
         ended_index = np.flatnonzero(last)
         if self.mode is AutoresetMode.SAME_STEP:
-            final = self._final_observations(info, ended_index)
+            final = final_observations(info, ended_index, self.num_envs)
             ended = self._rows(final, reward[last], is_first[last], last[last], terminated[last], ended_index)
             current = self._rows(observation, np.where(last, 0.0, reward), is_first | last)
         else:
@@ -115,22 +115,9 @@ class StepStream:
             ended = arrived.select(torch.from_numpy(ended_index))
             observation, info = self.environments.reset(options={"reset_mask": last.copy()})
             # A worker may also die in this call; whatever was reset shows a first step.
-            fresh = last | _restarted(info, self.num_envs)
+            fresh = last | restarted(info, self.num_envs)
             current = self._rows(observation, np.where(fresh, 0.0, reward), is_first | fresh)
         return self._arrival(current, executed, ended, torch.from_numpy(ended_index))
-
-    def _final_observations(self, info: Mapping[str, Any], index: NDArray[np.int64]) -> Any:
-        """The last observations of the environments `index` [K], batched."""
-        final = info.get("final_obs")
-        present = info.get("_final_obs", np.ones(self.num_envs, np.bool_))
-        if final is None or not np.asarray(present)[index].all():
-            raise ValueError(
-                f"Environments {index.tolist()} ended in SAME_STEP mode, but info['final_obs'] does not hold the last "
-                "observation of each; without it the stream would be wrong."
-            )
-        if isinstance(final, Mapping) or final.dtype != object:
-            return _select(final, index)
-        return _stack([final[i] for i in index])
 
     def _rows(
         self,
@@ -169,14 +156,33 @@ class StepStream:
         return Arrival(current, ended, ended_index, torch.from_numpy(executed))
 
 
-def _restarted(info: Mapping[str, Any], num_envs: int) -> Mask:
+def final_observations(info: Mapping[str, Any], index: NDArray[np.int64], num_envs: int) -> Any:
+    """The last observations, batched, of the environments ``index`` [K] of N that ended in SAME_STEP mode.
+
+    Raises:
+        ValueError: the info does not hold them.
+    """
+    final = info.get("final_obs")
+    present = info.get("_final_obs", np.ones(num_envs, np.bool_))
+    if final is None or not np.asarray(present)[index].all():
+        raise ValueError(
+            f"Environments {index.tolist()} ended in SAME_STEP mode, but info['final_obs'] does not hold the last "
+            "observation of each; without it the stream would be wrong."
+        )
+    if isinstance(final, Mapping) or final.dtype != object:
+        return select_rows(final, index)
+    return _stack([final[i] for i in index])
+
+
+def restarted(info: Mapping[str, Any], num_envs: int) -> Mask:
+    """[N]: whether an environment has lost its episode, as our worker processes say it."""
     return np.asarray(info.get("restarted", np.zeros(num_envs)), dtype=np.bool_)
 
 
-def _select(batch: Any, index: NDArray[np.int64]) -> Any:
+def select_rows(batch: Any, index: NDArray[np.int64]) -> Any:
     """Some environments of a batched observation."""
     if isinstance(batch, Mapping):
-        return {key: _select(value, index) for key, value in batch.items()}
+        return {key: select_rows(value, index) for key, value in batch.items()}
     return _stack(list(batch[index])) if batch.dtype == object else batch[index]
 
 
