@@ -1,9 +1,10 @@
 """World models as other libraries want them.
 
-``BeliefWrapper`` and ``BeliefVectorWrapper`` (Gymnasium) and ``DreamVectorEnv`` are here; ``agents.adapters.stable_baselines`` and
-``agents.adapters.torch_rl`` need the packages of the extras that are named so.
+``BeliefWrapper``, ``BeliefVectorWrapper`` and ``DreamVectorEnv`` (Gymnasium) are here; ``agents.adapters.stable_baselines`` and
+``agents.adapters.torch_rl`` need the packages of those names, which are extras.
 """
 
 from agents.adapters.beliefs import BeliefVectorWrapper, BeliefWrapper
+from agents.adapters.dream import DreamVectorEnv
 
-__all__ = ["BeliefVectorWrapper", "BeliefWrapper"]
+__all__ = ["BeliefVectorWrapper", "BeliefWrapper", "DreamVectorEnv"]

@@ -101,18 +101,20 @@ class Replay:
         across_episodes: bool = False,
         fresh_every: int | None = None,
         device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
     ) -> tuple[Steps, Tensor]:
         """Windows of contiguous steps, uniform over all valid ones, with replacement; extras included.
 
         Returns the steps [B, T] on `device` (where they are stored, unless told) and their identities, int64 [B, T]
         on the CPU, for `write_back`. Without `across_episodes` no window has `is_first` after its first step.
         With `fresh_every` n, windows that begin n steps after each other are given once each as soon as they are full, the
-        oldest first, before any other; those that episodes' ends forbid are passed over.
+        oldest first, before any other; those that episodes' ends forbid are passed over. A `generator` of the CPU draws them
+        instead of the replay's own.
         Raises ValueError where no window of this length is held.
         """
         if batch_size < 1 or length < 1:
             raise ValueError(f"A batch has at least one window of at least one step, not {batch_size} of {length}.")
-        ring, start = self._windows.draw(batch_size, length, across_episodes, self._generator, fresh_every)
+        ring, start = self._windows.draw(batch_size, length, across_episodes, generator or self._generator, fresh_every)
         position = start[:, None] + np.arange(length)
         rows = torch.from_numpy(self._windows.rows(ring[:, None], position).reshape(-1))
         target = self.device if device is None else torch.device(device)

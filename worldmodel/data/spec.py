@@ -163,6 +163,17 @@ class ActionSpec:
                 return cls((), tuple(low.tolist()), tuple(high.tolist()), shape=space.shape, dtype=str(space.dtype))
         raise ValueError(f"The action space {space} is not supported; accepted are {ACTION_SPACES}.")
 
+    def space(self) -> spaces.Space[Any]:
+        """The space of single actions that this is the meaning of."""
+        shape, dtype = self.shape or (), np.dtype(self.dtype)
+        if not self.categories:
+            low, high = (np.array(bounds, dtype).reshape(shape) for bounds in (self.low, self.high))
+            return spaces.Box(low, high, shape, dtype.type)
+        if not shape:
+            return spaces.Discrete(self.categories[0], start=self.start[0])
+        counts, start = (np.array(values).reshape(shape) for values in (self.categories, self.start))
+        return spaces.MultiDiscrete(counts, dtype=dtype.type, start=start)
+
     @property
     def dim(self) -> int:
         """A, the length of an action vector."""

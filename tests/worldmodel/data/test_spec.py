@@ -51,6 +51,11 @@ def test_actions_come_back_from_the_environments_form(space):
 
 
 @pytest.mark.parametrize("space", ACTION_SPACES, ids=str)
+def test_the_space_of_actions_is_told_as_it_was_given(space):
+    assert ActionSpec.from_space(space).space() == space
+
+
+@pytest.mark.parametrize("space", ACTION_SPACES, ids=str)
 def test_random_actions_are_valid_repeatable_and_reach_everything(space):
     action = Spec.from_spaces(STATE, space).action
     vectors = action.random(2000, torch.Generator().manual_seed(3))

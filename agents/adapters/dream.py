@@ -1,0 +1,156 @@
+"""Imagination as an environment: any agent trains inside the learned model."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from worldmodel import WorldModel
+from worldmodel.data import Replay
+from worldmodel.dynamics import State, map_state, where_first
+
+
+class DreamVectorEnv(VectorEnv):
+    """N imagined worlds. Observations are latent features [N, F]; episodes start from states of replayed steps.
+
+    An arrival ends its episode with the probability that the continuation head gives (``terminated``), and after ``horizon``
+    steps at the latest (``truncated``). SAME_STEP autoreset: ``info["final_obs"]`` [N, F] are the features before any reset,
+    and ``info["_final_obs"]`` [N] says whose episode ended.
+
+    With ``tensors`` all that goes in and out stays on the model's device, and between two drawings of starts nothing is copied to
+    or from a GPU, nor waited for.
+
+    Args:
+        model: on the device where it is to run.
+        replay: of steps that the model was trained on, or alike.
+        horizon: H, decisions of an episode at most.
+        context: replayed steps that a start has been filtered over, for models that remember.
+        starts: states that episodes start from, drawn anew at each ``reset`` and every ``horizon`` steps.
+        tensors: give and take tensors on the model's device instead of arrays; actions are then vectors [N, A] as the model hears
+            them, in [-1, 1] or one-hot.
+        seed: of all that is drawn, until ``reset`` is given another.
+
+    Raises:
+        ValueError: the replay's steps are of other spaces than the model's, or too few.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        replay: Replay,
+        num_envs: int,
+        horizon: int = 15,
+        *,
+        context: int = 8,
+        starts: int = 1024,
+        tensors: bool = False,
+        seed: int = 0,
+    ) -> None:
+        for name, value in {"num_envs": num_envs, "horizon": horizon, "context": context, "starts": starts}.items():
+            if value < 1:
+                raise ValueError(f"{name}={value} is not accepted; give a whole number of at least 1.")
+        if differences := model.spec.differences(replay.spec):
+            raise ValueError(f"The replay is of other spaces than the model: {' '.join(differences)}")
+        self.model, self.replay, self.num_envs, self.horizon = model.eval(), replay, num_envs, horizon
+        self._context, self._count, self._tensors = context, starts, tensors
+        self.device = next(model.parameters()).device
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.single_observation_space = spaces.Box(-np.inf, np.inf, (model.feature_dim,), np.float32)
+        self.single_action_space = model.spec.action.space()
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._state: State | None = None
+        self._seed(seed)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start everywhere anew; with a seed, the same starts and ends as every time."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._seed(seed)
+        with self._own_draws():
+            self._draw_starts()
+            self._state = self._fresh()
+        self._age = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
+        self._ticks = 0
+        return self._given(self.model.dynamics.features(self._state).float()), {}
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """One imagined decision everywhere; the actions as the environment that was learned hears them."""
+        if self._state is None:
+            raise RuntimeError("There is no dream yet: call reset() before step().")
+        action, features = self._heard(actions), self.model.dynamics.features
+        with self._own_draws():
+            state, reward, continuation = self.model.arrive(self._state, action)
+            self._age += 1
+            terminated = torch.rand_like(continuation) >= continuation
+            truncated = (self._age >= self.horizon) & ~terminated
+            ended = terminated | truncated
+            self._ticks += 1
+            if self._ticks % self.horizon == 0:
+                self._draw_starts()
+            self._state = where_first(ended, self._fresh(), state)
+            self._age = self._age.masked_fill(ended, 0)
+            info = {"final_obs": self._given(features(state).float()), "_final_obs": self._given(ended)}
+            seen = features(self._state).float()
+        return self._given(seen), self._given(reward), self._given(terminated), self._given(truncated), info
+
+    def close(self, **kwargs: Any) -> None:
+        """Nothing is open."""
+
+    def _draw_starts(self) -> None:
+        """States [starts] that were believed at replayed steps, the last of each episode left out."""
+        length = self._context + bool(self.model.dynamics.stored())
+        steps, _ = self.replay.sample(
+            self._count, length, across_episodes=True, device=self.device, generator=self._windows
+        )
+        states = self.model.scene(steps).filtered.states
+        self._starts = map_state(lambda tensor: tensor[:, -1], states)
+        # An episode's last step leads nowhere.
+        self._weights = (~steps.is_last[:, -1]).float()
+        if not self._weights.any():
+            raise ValueError(
+                "Every replayed step that was drawn is an episode's last: give a replay of longer episodes."
+            )
+
+    def _fresh(self) -> State:
+        """Where N episodes start."""
+        chosen = torch.multinomial(self._weights, self.num_envs, replacement=True)
+        return map_state(lambda tensor: tensor[chosen], self._starts)
+
+    def _heard(self, actions: Any) -> Tensor:
+        """Action vectors [N, A] on the model's device."""
+        action = self.model.spec.action
+        vectors = actions if self._tensors else action.from_environment(np.asarray(actions)).to(self.device)
+        if vectors.shape != (self.num_envs, action.dim):
+            raise ValueError(f"Action vectors are [{self.num_envs}, {action.dim}] here, not {list(vectors.shape)}.")
+        return vectors
+
+    def _given(self, tensor: Tensor) -> Any:
+        return tensor if self._tensors else tensor.cpu().numpy()
+
+    def _seed(self, seed: int) -> None:
+        self._windows = torch.Generator().manual_seed(seed)
+        self._random = torch.Generator(self.device).manual_seed(seed).get_state()
+
+    @contextlib.contextmanager
+    def _own_draws(self) -> Iterator[None]:
+        """Without gradients, and with a random state of its own: what the model draws leaves the program's as it was."""
+        cuda = self.device.type == "cuda"
+        before = torch.cuda.get_rng_state(self.device) if cuda else torch.get_rng_state()
+        put = functools.partial(torch.cuda.set_rng_state, device=self.device) if cuda else torch.set_rng_state
+        put(self._random)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._random = torch.cuda.get_rng_state(self.device) if cuda else torch.get_rng_state()
+            put(before)
