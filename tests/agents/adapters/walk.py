@@ -61,7 +61,7 @@ def certain_model(spec: Spec, seed: int = 0) -> WorldModel:
         for name, parameter in model.named_parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape))
             if "posterior_out" in name:
-                parameter.mul_(1e4)
+                parameter.mul_(1e6)
     return model.eval()
 
 

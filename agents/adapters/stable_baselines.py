@@ -1,0 +1,236 @@
+"""World models in Stable-Baselines3: its agents read a belief, begin with an encoder, or train inside a dream.
+
+    pip install --editable '.[stable-baselines3]'
+
+A belief goes around the environments (``BeliefVecEnv``), an encoder without a memory into the policy (``policy_kwargs``).
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from torch import Tensor
+
+from agents.adapters.beliefs import as_array, belief_space, check_spaces, joined
+from worldmodel import Representation, WorldModel, load_representation
+from worldmodel.data import Spec
+from worldmodel.data.stream import final_observations, select_rows
+
+try:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+    from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+except ImportError as error:
+    raise ImportError(
+        "agents.adapters.stable_baselines needs the package stable-baselines3: in the project's folder, pip install --editable "
+        "'.[stable-baselines3]'."
+    ) from error
+
+
+class GymnasiumVecEnv(VecEnv):
+    """A Gymnasium vector environment, of ``envs.make`` or a ``DreamVectorEnv``, as Stable-Baselines3 wants them.
+
+    Raises:
+        ValueError: its autoreset mode is NEXT_STEP, where the step after an end is none.
+    """
+
+    def __init__(self, environments: gymnasium.vector.VectorEnv) -> None:
+        mode = environments.metadata.get("autoreset_mode")
+        if mode is None or AutoresetMode(mode) is AutoresetMode.NEXT_STEP:
+            raise ValueError(
+                f"Stable-Baselines3 resets in the step that ends an episode, but {environments} has autoreset_mode={mode}: "
+                "make it with gymnasium.vector.AutoresetMode.SAME_STEP."
+            )
+        self.environments, self._disabled = environments, AutoresetMode(mode) is AutoresetMode.DISABLED
+        super().__init__(environments.num_envs, environments.single_observation_space, environments.single_action_space)
+
+    def reset(self) -> Any:
+        observation, _ = self.environments.reset(seed=self._seeds[0])
+        self._reset_seeds()
+        return observation
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self._actions = actions
+
+    def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        observation, reward, terminated, truncated, info = self.environments.step(self._actions)
+        done = terminated | truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if (rows := np.flatnonzero(done)).size:
+            last = select_rows(observation, rows) if self._disabled else final_observations(info, rows, self.num_envs)
+            for k, row in enumerate(rows):
+                infos[row]["terminal_observation"] = _row(last, k)
+                infos[row]["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
+            if self._disabled:
+                observation, _ = self.environments.reset(options={"reset_mask": done.copy()})
+        return observation, np.asarray(reward, np.float32), done, infos
+
+    def close(self) -> None:
+        self.environments.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """One value for all: the environments have no attributes of their own here."""
+        return [getattr(self.environments, attr_name)] * len(list(self._get_indices(indices)))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        setattr(self.environments, attr_name, value)
+
+    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+        result = getattr(self.environments, method_name)(*method_args, **method_kwargs)
+        return [result] * len(list(self._get_indices(indices)))
+
+    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Any = None) -> list[bool]:
+        return [False] * len(list(self._get_indices(indices)))
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        frames = self.environments.render()
+        return [None] * self.num_envs if frames is None else list(frames)  # type: ignore[arg-type]
+
+
+class BeliefVecEnv(VecEnvWrapper):
+    """Environments whose observations are what a world model believes about them, features [N, F].
+
+    ``infos[i]["terminal_observation"]`` is believed with what came before the reset.
+
+    Args:
+        venv: with the spaces that the model was trained on; that of ``GymnasiumVecEnv(envs.make(...))`` has them.
+        model: from ``worldmodel.load``, on the device where it is to run.
+        beside: whether what the environments show stays beside the features, in a Dict.
+
+    Raises:
+        ValueError: other spaces, naming what differs.
+    """
+
+    def __init__(self, venv: VecEnv, model: WorldModel, *, beside: bool = False) -> None:
+        check_spaces(model, venv.observation_space, venv.action_space)
+        super().__init__(venv, observation_space=belief_space(model, venv.observation_space, beside))
+        self.model, self._beside = model, beside
+        self._belief = model.belief(venv.num_envs)
+
+    def reset(self) -> Any:
+        observation: Any = self.venv.reset()
+        features = self._belief.update(observation, None, np.ones(self.num_envs, np.bool_))
+        return joined(as_array(features), observation, self._beside)
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self._actions = actions
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> Any:
+        observation, reward, done, infos = self.venv.step_wait()
+        if (rows := np.flatnonzero(done)).size:
+            last = _stacked([infos[row]["terminal_observation"] for row in rows])
+            features = as_array(self._belief.peek(last, self._actions[rows], rows.tolist()))
+            for k, row in enumerate(rows):
+                shown = infos[row]["terminal_observation"]
+                infos[row] = infos[row] | {"terminal_observation": joined(features[k], shown, self._beside)}
+        features = as_array(self._belief.update(observation, self._actions, done))
+        return joined(features, observation, self._beside), reward, done, infos
+
+
+class EncoderExtractor(BaseFeaturesExtractor):
+    """An encoder in front of a policy: its embeddings [N, E] of single observations. ``policy_kwargs`` puts it there.
+
+    Args:
+        observation_space: of the policy; images may have their channels first, as Stable-Baselines3 turns them.
+        source: a run's folder, or a loaded model.
+        freeze: whether the encoder stays as it is.
+    """
+
+    def __init__(
+        self, observation_space: spaces.Space, source: str | Path | Representation, freeze: bool = True
+    ) -> None:
+        if isinstance(source, Representation):
+            representation, spec = source, getattr(source, "spec", None)
+        else:
+            representation, _, spec = load_representation(source)
+        super().__init__(observation_space, representation.encoder.embed_dim)
+        if spec is not None:
+            _check_observation(spec, observation_space)
+        self.encoder = copy.deepcopy(representation.encoder).requires_grad_(not freeze)
+        self._frozen = freeze
+        parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
+        self._turned = {name for name, space in parts.items() if _channels_first(space)}
+
+    def train(self, mode: bool = True) -> EncoderExtractor:
+        super().train(mode and not self._frozen)
+        return self
+
+    def forward(self, observations: Tensor | Mapping[str, Tensor]) -> Tensor:
+        parts = observations if isinstance(observations, Mapping) else {"": observations}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._frozen):
+            shown = {n: value.movedim(-3, -1) if n in self._turned else value for n, value in parts.items()}
+            named = {name or _only_name(value): value for name, value in shown.items()}
+            return self.encoder(named).float()
+
+
+def policy_kwargs(
+    algorithm: type[BaseAlgorithm], source: str | Path | Representation, *, freeze: bool = True, **others: Any
+) -> dict[str, Any]:
+    """The ``policy_kwargs`` with which an algorithm's policy begins with an encoder, and keeps its weights.
+
+        PPO("MlpPolicy", env, policy_kwargs=policy_kwargs(PPO, "runs/cpc"))
+
+    PPO and its like initialise a features extractor anew, a frozen one too, unless told not to.
+
+    Args:
+        source: a run's folder, or a loaded model; of a folder alone an agent's ``save`` remembers where it was.
+        freeze: whether the encoder stays as it is; if not, it learns with the policy (with ``SAC`` in three copies).
+        others: further ``policy_kwargs``, such as ``net_arch=[256, 256]``.
+    """
+    policy = algorithm.policy_aliases["MlpPolicy"]
+    source = str(source) if isinstance(source, Path) else source
+    kwargs: dict[str, Any] = {
+        "features_extractor_class": EncoderExtractor,
+        "features_extractor_kwargs": {"source": source, "freeze": freeze},
+        "normalize_images": False,  # the encoder does that itself
+    }
+    if "ortho_init" in inspect.signature(policy).parameters:
+        kwargs["ortho_init"] = False
+    return kwargs | others
+
+
+def _check_observation(spec: Spec, space: spaces.Space) -> None:
+    """Raise ValueError, naming what differs, where an encoder of ``spec`` cannot read a policy's observations."""
+    parts = space.spaces.items() if isinstance(space, spaces.Dict) else [("", space)]
+    turned = spaces.Dict({name or "one": _channels_last(part) for name, part in parts})
+    given = turned if isinstance(space, spaces.Dict) else turned["one"]
+    seen = Spec.from_spaces(given, spec.action.space())
+    if differences := spec.differences(seen):
+        raise ValueError(f"The encoder was made for other observations: {' '.join(differences)}")
+
+
+def _channels_first(space: spaces.Space) -> bool:
+    return isinstance(space, spaces.Box) and len(space.shape) == 3 and space.shape[0] < min(space.shape[1:])
+
+
+def _channels_last(space: spaces.Space) -> spaces.Space:
+    if not _channels_first(space):
+        return space
+    assert isinstance(space, spaces.Box)
+    low, high = (np.moveaxis(bound, 0, -1) for bound in (space.low, space.high))
+    return spaces.Box(low, high, dtype=space.dtype.type)
+
+
+def _only_name(value: Tensor) -> str:
+    """The name of an observation without one, as ``Spec.from_spaces`` gives it."""
+    return "image" if value.ndim == 4 else "state"
+
+
+def _row(batch: Any, index: int) -> Any:
+    return {key: _row(value, index) for key, value in batch.items()} if isinstance(batch, Mapping) else batch[index]
+
+
+def _stacked(rows: list[Any]) -> Any:
+    if isinstance(rows[0], Mapping):
+        return {key: _stacked([row[key] for row in rows]) for key in rows[0]}
+    return np.stack([np.asarray(row) for row in rows])

@@ -1,0 +1,164 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from test_dream import dream
+from walk import Walk, believed, model_of
+
+import envs
+from agents.adapters import BeliefWrapper
+from worldmodel import Representation
+from worldmodel.data import Spec
+from worldmodel.encoders import encoders
+from worldmodel.loading import write_model
+from worldmodel.snapshots import writing
+
+sb3 = pytest.importorskip("stable_baselines3")
+from stable_baselines3.common.env_checker import check_env  # noqa: E402
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor  # noqa: E402
+
+from agents.adapters.stable_baselines import (  # noqa: E402
+    BeliefVecEnv,
+    EncoderExtractor,
+    GymnasiumVecEnv,
+    policy_kwargs,
+)
+
+QUICK = {"device": "cpu", "seed": 0}
+PPO = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, **QUICK}
+OFF_POLICY = {"learning_starts": 8, "batch_size": 8, "buffer_size": 100, **QUICK}
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_beliefs_pass_the_librarys_own_check_without_a_warning(beside):
+    one = Walk()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(BeliefWrapper(one, model_of(one), beside=beside))
+
+
+@pytest.mark.parametrize("mode", [None, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+def test_last_observations_are_believed_with_what_came_before_the_reset(mode):
+    ones = [Walk() for _ in range(3)]
+    if mode is None:
+        venv = DummyVecEnv([lambda one=one: one for one in ones])
+    else:
+        venv = GymnasiumVecEnv(SyncVectorEnv([lambda one=one: one for one in ones], autoreset_mode=mode))
+    wrapped = BeliefVecEnv(venv, model_of(ones[0]))
+    for one in ones:
+        one.diary.clear()
+    venv.seed(0)
+    features = wrapped.reset()
+    running, ended = [[row] for row in features], [[] for _ in ones]
+    generator = np.random.default_rng(0)
+    for _ in range(25):
+        features, _, done, infos = wrapped.step(generator.uniform(-1, 1, (3, 2)).astype(np.float32))
+        for i in range(3):
+            running[i].append(infos[i]["terminal_observation"] if done[i] else features[i])
+            if done[i]:
+                ended[i].append(np.stack(running[i]))
+                running[i] = [features[i]]
+    for one, episodes in zip(ones, ended, strict=True):
+        assert len(episodes) > 3
+        for found, episode in zip(episodes, one.diary, strict=False):
+            np.testing.assert_allclose(found, believed(wrapped.model, episode), rtol=1e-4, atol=1e-5)
+
+
+def test_an_end_by_the_time_limit_is_told_from_one_by_the_world():
+    venv = GymnasiumVecEnv(SyncVectorEnv([Walk] * 2, autoreset_mode=AutoresetMode.SAME_STEP))
+    venv.reset()
+    seen = {venv.environments.envs[i].length % 2 == 1: None for i in range(2)}
+    for _ in range(30):
+        lengths = [one.length for one in venv.environments.envs]
+        _, _, done, infos = venv.step(np.zeros((2, 2), np.float32))
+        for i in np.flatnonzero(done):
+            seen[lengths[i] % 2 == 1] = infos[i]["TimeLimit.truncated"]
+    assert seen == {True: True, False: False}
+    with pytest.raises(ValueError, match="make it with gymnasium.vector.AutoresetMode.SAME_STEP"):
+        GymnasiumVecEnv(SyncVectorEnv([Walk], autoreset_mode=AutoresetMode.NEXT_STEP))
+
+
+@pytest.mark.parametrize("name", ["PPO", "SAC", "DQN"])
+@pytest.mark.parametrize("freeze", [True, False])
+def test_an_encoders_weights_survive_the_making_of_a_policy_and_stay_where_they_are_frozen(tmp_path, name, freeze):
+    algorithm, options = getattr(sb3, name), PPO if name == "PPO" else OFF_POLICY
+    one = Walk(discrete=name == "DQN")
+    model = model_of(one)
+    with writing(tmp_path / "model") as beside:
+        write_model(model, beside)
+    agent = algorithm(
+        "MlpPolicy", one, policy_kwargs=policy_kwargs(algorithm, tmp_path / "model", freeze=freeze), **options
+    )
+    extractors = [part for part in agent.policy.modules() if isinstance(part, EncoderExtractor)]
+    assert len(extractors) == {"PPO": 1, "SAC": 3, "DQN": 2}[name]
+
+    def kept() -> list[bool]:
+        return [
+            all(torch.equal(value, one.encoder.state_dict()[key]) for key, value in model.encoder.state_dict().items())
+            for one in extractors
+        ]
+
+    assert all(kept())
+    agent.learn(48)
+    assert all(kept()) if freeze else not kept()[0]  # the targets follow later
+    assert all(not one.training for one in extractors) or not freeze
+
+
+def test_without_the_keywords_ppo_would_have_initialised_the_encoder_anew():
+    one = Walk()
+    model, kwargs = model_of(one), policy_kwargs(sb3.PPO, model_of(one))
+    assert kwargs.pop("ortho_init") is False and "ortho_init" not in policy_kwargs(sb3.SAC, model)
+    agent = sb3.PPO("MlpPolicy", one, policy_kwargs=kwargs, **PPO)
+    weight = next(iter(model.encoder.parameters()))
+    assert not torch.equal(next(iter(agent.policy.features_extractor.encoder.parameters())), weight)
+
+
+@pytest.mark.parametrize("name", ["PPO", "SAC", "DQN"])
+def test_agents_learn_on_a_belief_and_inside_a_dream(name):
+    algorithm, options = getattr(sb3, name), PPO if name == "PPO" else OFF_POLICY
+    tasks = SyncVectorEnv([lambda: Walk(discrete=name == "DQN")] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    real = BeliefVecEnv(GymnasiumVecEnv(tasks), model_of(Walk(discrete=name == "DQN")))
+    for venv in (real, GymnasiumVecEnv(dream(2, discrete=name == "DQN"))):
+        agent = algorithm("MlpPolicy", VecMonitor(venv), **options)
+        before = [parameter.clone() for parameter in agent.policy.parameters()]
+        agent.learn(64)
+        assert len(agent.ep_info_buffer) > 3
+        assert any(not torch.equal(a, b) for a, b in zip(before, agent.policy.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_pictures_reach_the_encoder_as_they_were_recorded(bare):
+    box = spaces.Box(0, 255, (16, 16, 3), np.uint8)
+    space = box if bare else spaces.Dict({"image": box})
+    spec = Spec.from_spaces(space, spaces.Discrete(2))
+    encoder = encoders.make("convolutional", options={"depth": 2}, spec=spec)
+
+    class Pictures(Walk):
+        def __init__(self):
+            super().__init__(discrete=True)
+            self.observation_space, self.action_space = space, spaces.Discrete(2)
+
+        def _seen(self):
+            seen = self.np_random.integers(0, 256, (16, 16, 3), np.uint8)
+            return seen if bare else {"image": seen}
+
+    kwargs = policy_kwargs(sb3.PPO, Representation(encoder, []))
+    agent = sb3.PPO("CnnPolicy" if bare else "MultiInputPolicy", Pictures(), policy_kwargs=kwargs, **PPO)
+    seen = agent.env.reset()
+    array = seen if bare else seen["image"]
+    assert array.shape == (1, 3, 16, 16), "Stable-Baselines3 puts the channels first"
+    tensor, _ = agent.policy.obs_to_tensor(seen)
+    found = agent.policy.extract_features(tensor)
+    expected = encoder({"image": torch.from_numpy(array).permute(0, 2, 3, 1)})
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_does_not_fit_is_said():
+    tasks = envs.make("CartPole-v1", num_envs=2)
+    with pytest.raises(ValueError, match="made for other spaces: Observation 'state' is float32 .4. instead of"):
+        BeliefVecEnv(GymnasiumVecEnv(tasks), model_of(Walk()))
+    with pytest.raises(ValueError, match="encoder was made for other observations: Observation 'state'"):
+        EncoderExtractor(spaces.Box(-1, 1, (7,)), model_of(Walk()))
