@@ -108,7 +108,7 @@ class BeliefVectorWrapper(VectorWrapper):
         if "autoreset_mode" not in env.metadata:
             raise ValueError(f"{env} does not say how it resets: set metadata['autoreset_mode'].")
         self.model, self._beside = model, beside
-        self.mode = AutoresetMode(env.metadata["autoreset_mode"])
+        self.autoreset_mode = AutoresetMode(env.metadata["autoreset_mode"])
         self.single_observation_space = belief_space(model, env.single_observation_space, beside)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self._belief = model.belief(env.num_envs)
@@ -133,11 +133,11 @@ class BeliefVectorWrapper(VectorWrapper):
         actions = np.asarray(actions)
         lost = restarted(info, self.num_envs)
         ended = (terminated | truncated) & ~lost
-        if self.mode is AutoresetMode.SAME_STEP:
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
             if ended.any():
                 info = info | {"final_obs": self._final(info, np.flatnonzero(ended), actions)}
             return self._believed(observation, actions, ended | lost), reward, terminated, truncated, info
-        first = lost if self.mode is AutoresetMode.DISABLED else self._ended | lost
+        first = lost if self.autoreset_mode is AutoresetMode.DISABLED else self._ended | lost
         self._ended = ended
         return self._believed(observation, actions, first), reward, terminated, truncated, info
 

@@ -23,8 +23,8 @@ class DreamVectorEnv(VectorEnv):
     """N imagined worlds. Observations are latent features [N, F]; episodes start from states of replayed steps.
 
     An arrival ends its episode with the probability that the continuation head gives (``terminated``), and after ``horizon``
-    steps at the latest (``truncated``). SAME_STEP autoreset: ``info["final_obs"]`` [N, F] are the features before any reset,
-    and ``info["_final_obs"]`` [N] says whose episode ended.
+    steps at the latest (``truncated``). SAME_STEP autoreset: where episodes ended, ``info["final_obs"]`` holds their last
+    features and ``info["_final_obs"]`` [N] says which they are.
 
     With ``tensors`` all that goes in and out stays on the model's device, and between two drawings of starts nothing is copied to
     or from a GPU, nor waited for.
@@ -63,7 +63,8 @@ class DreamVectorEnv(VectorEnv):
         self.model, self.replay, self.num_envs, self.horizon = model.eval(), replay, num_envs, horizon
         self._context, self._count, self._tensors = context, starts, tensors
         self.device = next(model.parameters()).device
-        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.autoreset_mode = AutoresetMode.SAME_STEP
+        self.metadata = {"autoreset_mode": self.autoreset_mode}
         self.single_observation_space = spaces.Box(-np.inf, np.inf, (model.feature_dim,), np.float32)
         self.single_action_space = model.spec.action.space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -99,8 +100,8 @@ class DreamVectorEnv(VectorEnv):
                 self._draw_starts()
             self._state = where_first(ended, self._fresh(), state)
             self._age = self._age.masked_fill(ended, 0)
-            info = {"final_obs": self._given(features(state).float()), "_final_obs": self._given(ended)}
-            seen = features(self._state).float()
+            final, seen = features(state).float(), features(self._state).float()
+        info = self._info(final, ended)
         return self._given(seen), self._given(reward), self._given(terminated), self._given(truncated), info
 
     def close(self, **kwargs: Any) -> None:
@@ -136,6 +137,18 @@ class DreamVectorEnv(VectorEnv):
 
     def _given(self, tensor: Tensor) -> Any:
         return tensor if self._tensors else tensor.cpu().numpy()
+
+    def _info(self, features: Tensor, ended: Tensor) -> dict[str, Any]:
+        """The last features: as tensors those of all, [N, F]; else as Gymnasium has them, objects where an episode ended."""
+        if self._tensors:
+            return {"final_obs": features, "_final_obs": ended}
+        rows = np.flatnonzero(self._given(ended))
+        if not rows.size:
+            return {}
+        final = np.full(self.num_envs, None, dtype=object)
+        for row in rows:
+            final[row] = self._given(features[row])
+        return {"final_obs": final, "_final_obs": self._given(ended)}
 
     def _seed(self, seed: int) -> None:
         self._windows = torch.Generator().manual_seed(seed)

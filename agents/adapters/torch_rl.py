@@ -1,0 +1,50 @@
+"""World models in TorchRL: its losses and collectors work on a belief, or inside a dream.
+
+pip install --editable '.[torchrl]'
+"""
+
+from __future__ import annotations
+
+import gymnasium
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from agents.adapters.beliefs import BeliefVectorWrapper, BeliefWrapper
+from agents.adapters.dream import DreamVectorEnv
+from worldmodel import WorldModel
+
+try:
+    from torchrl.envs import EnvBase, GymWrapper
+except ImportError as error:
+    raise ImportError(
+        "agents.adapters.torch_rl needs the package torchrl: in the project's folder, pip install --editable '.[torchrl]'."
+    ) from error
+
+
+def belief_environment(
+    env: gymnasium.Env | VectorEnv, model: WorldModel, *, beside: bool = False, **options: object
+) -> EnvBase:
+    """One environment or several as a TorchRL environment that observes the features [F] of a world model's belief.
+
+    Args:
+        env: with the spaces that the model was trained on, as those of ``envs.make`` and ``envs.make_single`` are.
+        model: from ``worldmodel.load``, on the device where it is to run.
+        beside: whether what the environment shows stays beside the features.
+        options: of ``torchrl.envs.GymWrapper``, such as ``device`` or ``categorical_action_encoding``.
+
+    Raises:
+        ValueError: other spaces, naming what differs; NEXT_STEP autoreset, which TorchRL does not take.
+    """
+    if not isinstance(env, VectorEnv):
+        return GymWrapper(BeliefWrapper(env, model, beside=beside), **options)
+    wrapped = BeliefVectorWrapper(env, model, beside=beside)
+    if wrapped.autoreset_mode is AutoresetMode.NEXT_STEP:
+        raise ValueError(
+            f"TorchRL takes no environments that reset in the next step, as {env} does: make them with "
+            "gymnasium.vector.AutoresetMode.SAME_STEP."
+        )
+    return GymWrapper(wrapped, **options)
+
+
+def dream_environment(dream: DreamVectorEnv, **options: object) -> EnvBase:
+    """A dream, one that gives arrays, as a TorchRL environment; ``options`` as for ``belief_environment``."""
+    return GymWrapper(dream, **options)
