@@ -107,7 +107,10 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU; DamagedError where it is none."""
+    """The tensors of a safetensors file, on the CPU; DamagedError where it is none.
+
+    They lie in the file's memory map: what is never looked at is never read.
+    """
     try:
         return safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:

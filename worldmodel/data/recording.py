@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worldmodel.data.mapped import MappedReplay
 from worldmodel.data.replay import Replay
 from worldmodel.data.spec import Entry, Spec
 from worldmodel.data.steps import Steps
@@ -94,6 +96,27 @@ class Recording:
         for number in range(len(self)) if chosen is None else chosen:
             yield unflatten(read_tensors(self.files[number]))
 
+    def window(self, number: int, start: int, length: int) -> Steps:
+        """Steps [T] of one episode, of which no others are read."""
+        return unflatten(read_tensors(self.files[number])).select(slice(start, start + length))
+
+    def merge(self, other: Recording) -> int:
+        """Take over the episodes of another recording of the same spaces, behind one's own; returns how many.
+
+        Raises:
+            ValueError: other spaces, naming what differs.
+        """
+        if differences := self.spec.differences(other.spec):
+            raise ValueError(
+                f"{other.folder} is a recording of other spaces than {self.folder}: {' '.join(differences)}"
+            )
+        for file in other.files:
+            path = self.folder / f"{len(self.files):06d}.safetensors"
+            shutil.copyfile(file, beside := path.with_name(f".{path.name}"))
+            settle(beside, path)
+            self.files.append(path)
+        return len(other)
+
     def observing(self, names: Sequence[str]) -> Spec:
         """The spec with these entries of the observation alone.
 
@@ -118,8 +141,15 @@ class Recording:
         seen = self.spec.observation
         return [name for name, entry in seen.items() if entry.kind == "image"] or list(seen)
 
-    def replay(self, chosen: Sequence[int] | None = None, spec: Spec | None = None, **options: Any) -> Replay:
-        """The episodes' steps in memory, to sample from: what ``spec`` observes, or all; ``options`` as for ``replay_of``."""
+    def replay(
+        self, chosen: Sequence[int] | None = None, spec: Spec | None = None, *, mapped: bool = False, **options: Any
+    ) -> Replay:
+        """The episodes' steps, to sample from: what ``spec`` observes, or all; ``options`` as for ``replay_of``.
+
+        In memory, or ``mapped``: they stay on disk, and what is sampled is read.
+        """
+        if mapped and (found := [self.files[number] for number in (range(len(self)) if chosen is None else chosen)]):
+            return MappedReplay(found, spec or self.spec, **options)
         try:
             return replay_of(self.episodes(chosen), spec or self.spec, **options)
         except EmptyError:

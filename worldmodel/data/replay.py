@@ -51,12 +51,15 @@ class Replay:
         ring = capacity // num_envs
         self.capacity = ring * num_envs
         self._layout = entries(spec, extras)
-        self._store = allocate(self._layout, self.capacity, self.device, directory and Path(directory))
         self._extras = [name for name in self._layout if name.startswith("extras/")]
         self._lasting = [name for name in self._layout if not name.startswith("extras/")]
+        self._store = self._allocate(directory and Path(directory))
         self._windows = Windows(num_envs, ring)
         self._generator = torch.Generator().manual_seed(seed)
         self._side_stream: torch.cuda.Stream | None = None
+
+    def _allocate(self, directory: Path | None) -> dict[str, Tensor]:
+        return allocate(self._layout, self.capacity, self.device, directory)
 
     @staticmethod
     def bytes_needed(spec: Spec, capacity: int, extras: Mapping[str, Entry] | None = None) -> int:
@@ -136,8 +139,7 @@ class Replay:
         """The last steps [N] of one ring, ``count`` at most, oldest first, on the CPU and without extras."""
         first = max(int(self._windows.added[ring]) - count, int(self._windows.oldest[ring]))
         position = np.arange(first, self._windows.added[ring])
-        rows = torch.from_numpy(self._windows.rows(ring, position)).to(self.device)
-        return unflatten({name: self._store[name].index_select(0, rows).cpu() for name in self._lasting})
+        return unflatten(self._lasting_rows(torch.from_numpy(self._windows.rows(ring, position))))
 
     def write_back(self, index: Tensor, values: Mapping[str, Tensor]) -> None:
         """Write extras, name → [B, T, ...], to the steps that `sample` identified by `index` [B, T].
@@ -173,10 +175,9 @@ class Replay:
         if (since > self._windows.added).any():
             raise ValueError(f"Only {self.steps_added} steps were added to the rings, fewer than {since.tolist()}.")
         ring, position = self._windows.held(since)
-        rows = torch.from_numpy(self._windows.rows(ring, position)).to(self.device)
         start = np.maximum(since, self._windows.oldest)
         return {
-            **{name: self._store[name].index_select(0, rows).cpu() for name in self._lasting},
+            **self._lasting_rows(torch.from_numpy(self._windows.rows(ring, position))),
             "ring_start": torch.from_numpy(start),
             "ring_length": torch.from_numpy(self._windows.added - start),
         }
@@ -282,6 +283,15 @@ class Replay:
                     f"The steps have {name!r} of shape {list(value.shape)}, expected is {[count, *self._layout[name].shape]}."
                 )
         return values
+
+    def mark_served(self) -> None:
+        """Count all that is held as no longer fresh (see `fresh_every` of `sample`)."""
+        self._windows.served[:] = self._windows.added
+
+    def _lasting_rows(self, rows: Tensor) -> dict[str, Tensor]:
+        """The stored rows [K] of every array but the extras, on the CPU."""
+        rows = rows.to(self.device)
+        return {name: self._store[name].index_select(0, rows).cpu() for name in self._lasting}
 
     def _gather(self, rows: Tensor, target: torch.device) -> dict[str, Tensor]:
         """The stored rows [K] of every array, on the target device."""
