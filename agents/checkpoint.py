@@ -60,6 +60,10 @@ class Checkpoints:
     _counts: list[int] = field(default_factory=list)
     _passed_over: list[Path] = field(default_factory=list)
 
+    def leave_out(self, counts: list[int]) -> None:
+        """Steps that are in the replay and kept elsewhere: they are not written."""
+        self._counts = counts
+
     @property
     def directory(self) -> Path:
         return self.logdir / CHECKPOINTS

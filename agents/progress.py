@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agents.recipe_config import Recipe
+from agents.recorded import RecordedStart
+from agents.trainer_config import TrainerConfig
 from worldmodel.data import Arrival
 
 
@@ -93,3 +96,30 @@ class Returns:
         """The mean since the last call, {} where no episode ended."""
         ended, self.ended = self.ended, []
         return {"train/return": float(np.mean(ended))} if ended else {}
+
+
+def described(
+    recipe: Recipe,
+    config: TrainerConfig,
+    num_envs: int,
+    repeat: int,
+    random_decisions: int,
+    recorded: RecordedStart | None = None,
+) -> str:
+    """What a run is about to do, in words: how steps are counted and how often the agent learns."""
+    ratio, steps = recipe.updates_per_decision, config.steps
+    learning = (
+        f"Train ratio {recipe.train_ratio:g}: {ratio:g} update{'s' * (ratio != 1)} a decision, each on "
+        f"{recipe.batch_size * recipe.batch_length:,} replayed steps"
+    )
+    data = "" if recorded is None else f"{recorded.steps:,} steps of {recorded.episodes:,} episodes in {config.data}"
+    if config.offline:
+        return (
+            f"Learns from the {data} alone, as in {steps:,} environment steps, which are {steps // repeat:,} decisions that are "
+            f"not taken. {learning}."
+        )
+    after = f"beside the {data}" if data else f"after {random_decisions:,} random decisions"
+    return (
+        f"{num_envs} environment{'s' * (num_envs > 1)}, each action taken {repeat} time{'s' * (repeat > 1)}: "
+        f"{steps:,} environment steps are {steps // repeat:,} decisions. {learning}, {after}."
+    )

@@ -18,18 +18,19 @@ from agents.checkpoint import Checkpoints, Contents
 from agents.display import Display
 from agents.evaluation import Evaluation, check_spaces
 from agents.evaluations import Evaluations
-from agents.execution import Execution, named_device
+from agents.execution import Execution
 from agents.filming import Filming
 from agents.learner import Learner, context_steps
 from agents.metrics import Averages, MetricsLog
-from agents.progress import Counters, Rates, Returns, next_multiple
+from agents.progress import Counters, Rates, Returns, described, next_multiple
 from agents.random_actions import RandomActions
 from agents.recipe_config import Recipe
+from agents.recorded import RecordedStart, make_replay
 from agents.restoring import running_episodes, stand_again, standing
 from agents.stopping import Stopped, StopSignals
 from agents.trainer_config import TrainerConfig
 from agents.watching import Watch
-from worldmodel.data import Replay, StepStream
+from worldmodel.data import StepStream
 from worldmodel.diagnostics import CollapseWatch
 
 log = logging.getLogger("worldmodel")
@@ -61,13 +62,28 @@ class Trainer:
         self.agent, self.recipe, self.config, self.execution, self.seed = agent, recipe, config, execution, seed
         self.tasks, self.logdir = tasks, logdir
         self.repeat: int = getattr(tasks, "action_repeat", 1)
-        self.random_decisions = self._random_decisions()
+        self.recorded = RecordedStart(config.data, agent.spec, logdir) if config.data else None
+        self.random_decisions = 0 if self.recorded is not None else self._random_decisions()
         total_updates = int(config.steps / self.repeat * recipe.updates_per_decision)
         self.learner = Learner(agent, recipe.optimiser, execution, total_updates)
         self.stream = StepStream(tasks)
-        self.replay = self._replay()
+        own = min(recipe.replay_capacity, 2 * config.steps // self.repeat + 10_000)
+        self.replay = make_replay(
+            agent.spec,
+            max(own, tasks.num_envs),
+            tasks.num_envs,
+            self.recorded,
+            offline=config.offline,
+            storage=config.replay_device,
+            directory=logdir / "replay-memory",
+            extras=agent.model.dynamics.stored(),
+            seed=seed,
+        )
         self.actor = Actor(agent, execution, tasks.num_envs, explore=True)
         self.checkpoints = Checkpoints(logdir)
+        if self.recorded is not None:
+            self.recorded.remember(logdir)
+            self.checkpoints.leave_out(self.replay.steps_added)
         self.random_actions = RandomActions(agent.spec.action, tasks.num_envs, seed, recipe.random_hold)
         self.counters = Counters(next_evaluation=config.eval_every, next_log=config.log_every)
         self.averages = Averages()
@@ -91,18 +107,6 @@ class Trainer:
             )
         return decisions
 
-    def _replay(self) -> Replay:
-        disk = self.config.replay_device == "disk"
-        return Replay(
-            self.agent.spec,
-            max(min(self.recipe.replay_capacity, 2 * self.config.steps // self.repeat + 10_000), self.tasks.num_envs),
-            self.tasks.num_envs,
-            device="cpu" if disk else named_device(self.config.replay_device),
-            extras=self.agent.model.dynamics.stored(),
-            directory=self.logdir / "replay-memory" if disk else None,
-            seed=self.seed,
-        )
-
     @property
     def env_steps(self) -> int:
         """Environment steps so far, action repeat included."""
@@ -110,13 +114,8 @@ class Trainer:
 
     def describe(self) -> str:
         """What is about to happen, in words: how steps are counted and how often the agent learns."""
-        ratio, rows = self.recipe.updates_per_decision, self.recipe.batch_size * self.recipe.batch_length
-        steps, count = self.config.steps, self.tasks.num_envs
-        return (
-            f"{count} environment{'s' * (count > 1)}, each action taken {self.repeat} time{'s' * (self.repeat > 1)}: "
-            f"{steps:,} environment steps are {steps // self.repeat:,} decisions. Train ratio {self.recipe.train_ratio:g}: "
-            f"{ratio:g} update{'s' * (ratio != 1)} a decision, each on {rows:,} replayed steps, "
-            f"after {self.random_decisions:,} random decisions."
+        return described(
+            self.recipe, self.config, self.tasks.num_envs, self.repeat, self.random_decisions, self.recorded
         )
 
     def run(self) -> Evaluation | None:
@@ -157,7 +156,10 @@ class Trainer:
             if self._stop.asked or self.env_steps >= self.config.steps or self.counters.solved:
                 return
             self._save_if_due()
-            self._collect()
+            if self.config.offline:
+                self._owe(self.tasks.num_envs)
+            else:
+                self._collect()
             self._show(display)
 
     def _collect(self) -> None:
@@ -174,11 +176,14 @@ class Trainer:
         self._arrival = arrival = self.stream.step(action)
         if len(arrival.ended_index):
             self.replay.add(arrival.ended, arrival.ended_index)
-        executed = int(arrival.executed.sum())
-        self.counters.decisions += executed
-        if self.recipe.catch_up or self.counters.decisions > self.random_decisions:
-            self.counters.updates_owed += executed * self.recipe.updates_per_decision
+        self._owe(int(arrival.executed.sum()))
         self._returns.add(arrival, self.counters)
+
+    def _owe(self, decisions: int) -> None:
+        """Count decisions, and the updates that come with them."""
+        self.counters.decisions += decisions
+        if self.recipe.catch_up or self.counters.decisions > self.random_decisions:
+            self.counters.updates_owed += decisions * self.recipe.updates_per_decision
 
     def _learn(self, display: Display) -> None:
         """The updates that are owed; none while the agent still acts at random."""

@@ -29,10 +29,20 @@ class TrainerConfig:
     watch: bool = False
     """Record small pictures of the first environment's last 4,000 steps, for the films alone: a model of vectors is then seen to
     imagine pictures."""
+    data: str = ""
+    """Folder of a recording (collect.py --out) whose episodes are learned from as well, from the beginning and without any random
+    decisions."""
+    offline: bool = False
+    """Learn from that recording alone: no action is taken but in evaluations, and steps are those that as many updates would
+    have come with."""
     stop_above: float | None = None
     """End the run once an evaluation's mean return is above this."""
 
     def __post_init__(self) -> None:
+        if self.offline and not self.data:
+            raise ValueError("offline is learning from a recording alone: give its folder, data.")
+        if self.offline and self.watch:
+            raise ValueError("There is nothing to watch offline: leave out watch.")
         least = {
             "steps": 1,
             "eval_every": 0,

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from agents.checkpoint import REPLAY, WATCHED, read_chunks
+from agents.recorded import newest_recorded
 from worldmodel.data import Entry, Replay, Spec, Steps
 from worldmodel.data.storage import unflatten
 from worldmodel.loading import MODEL, find_checkpoint
@@ -86,4 +87,6 @@ def load_recording(logdir: str | Path, most: int = CAPACITY) -> tuple[Steps, Spe
         found.insert(0, {name: value[:count] for name, value in rows.items() if name != "ring_start"})
         if sum(len(rows["reward"]) for rows in found) >= most:
             break
+    if not found:  # it learned from a recording alone
+        return newest_recorded(logdir, spec, most), spec
     return unflatten({name: torch.cat([rows[name] for rows in found])[-most:] for name in found[0]}), spec

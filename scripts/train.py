@@ -2,6 +2,9 @@
 
     python scripts/train.py tdmpc2 --task dmc/cartpole-swingup --steps 50000 --logdir runs/cartpole
     python scripts/train.py tdmpc2 --resume runs/cartpole --steps 100000
+    python scripts/train.py dreamerv3 --data data/reacher --offline --logdir runs/offline
+
+With --data the task is that of the recording, unless one is given; --offline takes no action in it but in evaluations.
 
 A run that was stopped, by Ctrl-C, SIGTERM or worse, goes on when it is started again with --resume and its folder.
 """
@@ -16,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import gymnasium
 import tyro
 from command import TaskOptions, one_sentence_errors, task_of
 from tyro.conf import AvoidSubcommands, arg
@@ -24,8 +28,10 @@ import agents
 import envs
 from agents.filming import FILMS
 from agents.recipes import without_continuation
+from agents.recorded import RecordedTasks
 from agents.run import RESULT, evaluation_envs, read_config, render_mode, train_run
 from agents.stopping import Stopped
+from worldmodel.data.recording import Recording
 from worldmodel.loading import CHECKPOINTS
 
 
@@ -55,6 +61,8 @@ def parse(arguments: list[str]) -> TrainCommand:
     first.add_argument("--objectives", nargs="*", default=())
     first.add_argument("--encoder", type=Path)
     first.add_argument("--freeze-encoder", action="store_true")
+    first.add_argument("--data", type=Path)
+    first.add_argument("--task")
     head, _ = first.parse_known_args(arguments)
     if head.resume is not None:
         if head.logdir is not None and head.logdir != head.resume:
@@ -73,6 +81,8 @@ def parse(arguments: list[str]) -> TrainCommand:
         elif head.freeze_encoder:
             raise ValueError("There is no encoder to freeze: give one, --encoder runs/cpc.")
         default = TrainCommand(run=agents.RunConfig(recipe))
+        if head.data is not None and head.task is None:
+            default = dataclasses.replace(default, task=recorded_task(head.data))
     description = f"{__doc__}\nRecipes: {', '.join(agents.RECIPES)}."
     command = tyro.cli(
         TrainCommand, args=arguments, default=default, description=description, config=(AvoidSubcommands,)
@@ -89,6 +99,27 @@ def parse(arguments: list[str]) -> TrainCommand:
             "leave them out, or give a new --logdir."
         )
     return command
+
+
+def recorded_task(folder: Path) -> TaskOptions:
+    """The task that a recording is of, where collect.py made it: seen in pictures where both were recorded."""
+    facts = Recording(folder).facts.get("task")
+    if facts is None:
+        return TaskOptions(task="")
+    known = {field.name for field in dataclasses.fields(TaskOptions)} - {"num_envs", "workers"}
+    told = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items() if name in known}
+    task = TaskOptions(**told)
+    return dataclasses.replace(task, observation="pixels" if task.observation == "both" else task.observation)
+
+
+def make_tasks(command: TrainCommand, **changes: object) -> gymnasium.vector.VectorEnv:
+    """The environments to act in; of a recording of nobody knows what, something with its spaces."""
+    if command.task.task:
+        return command.task.make(command.run.seed, **changes)
+    recording = Recording(command.run.trainer.data)
+    if not command.run.trainer.offline:
+        raise ValueError(f"{recording.folder} does not say what task it is of: give --task, or learn --offline.")
+    return RecordedTasks(recording.observing(recording.pictures()))
 
 
 def imagination_in_words(logdir: Path) -> str:
@@ -109,14 +140,16 @@ def main() -> None:
         logdir, run = command.logdir, command.run
         if command.resume is None and any((logdir / CHECKPOINTS).glob("*")):
             raise ValueError(f"{logdir} holds a run already: go on with --resume {logdir}, or give a new --logdir.")
-        tasks = command.task.make(run.seed, render_mode="rgb_array" if run.trainer.watch else None)
-        recipe = run.recipe if tasks.terminates else without_continuation(run.recipe)
+        tasks = make_tasks(command, render_mode="rgb_array" if run.trainer.watch else None)
+        recipe = run.recipe if getattr(tasks, "terminates", True) else without_continuation(run.recipe)
         run = dataclasses.replace(run, recipe=recipe)
         pretrained = command.encoder if command.resume is None else None
-        agent = agents.make(recipe, tasks, encoder=pretrained, freeze_encoder=command.freeze_encoder)
-        evaluation_tasks = command.task.make(
-            run.seed, num_envs=evaluation_envs(run.trainer), workers=0, render_mode=render_mode(tasks, run.trainer)
-        )
+        agent = agents.make(recipe, tasks, encoder=pretrained, freeze_encoder=command.freeze_encoder, seed=run.seed)
+        evaluation_tasks = None
+        if command.task.task:
+            evaluation_tasks = command.task.make(
+                run.seed, num_envs=evaluation_envs(run.trainer), workers=0, render_mode=render_mode(tasks, run.trainer)
+            )
         plain = None if command.encoder is None else str(command.encoder)
         written = dataclasses.replace(command, run=run, logdir=str(logdir), resume=None, encoder=plain)
         try:
@@ -126,12 +159,15 @@ def main() -> None:
             raise SystemExit(130) from None
         finally:
             tasks.close()
-            evaluation_tasks.close()
-        assert result is not None
-        print(
-            f"Return over {len(result.returns)} episodes: {result.mean:.1f} ± {result.standard_error:.1f} (standard error); "
-            f"written to {logdir / RESULT}."
-        )
+            if evaluation_tasks is not None:
+                evaluation_tasks.close()
+        if result is None:
+            print("No return: there is no environment to evaluate the agent in, only its recording.")
+        else:
+            print(
+                f"Return over {len(result.returns)} episodes: {result.mean:.1f} ± {result.standard_error:.1f} (standard error); "
+                f"written to {logdir / RESULT}."
+            )
         print(imagination_in_words(logdir))
         if films := sorted((logdir / FILMS).glob("*-imagination.gif")):
             print(f"What it imagines: {films[-1]}")

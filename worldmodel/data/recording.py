@@ -60,7 +60,7 @@ class Recorder:
                 self._open[env] = []
 
     def _write(self, steps: list[Steps]) -> None:
-        flat = [_flat(step) for step in steps]
+        flat = [step.flat() for step in steps]
         tensors = {name: torch.stack([values[name] for values in flat]) for name in self._names}
         path = self.folder / f"{self.episodes:06d}.safetensors"
         beside = path.with_name(f".{path.name}")
@@ -168,7 +168,7 @@ def replay_of(
     Raises:
         EmptyError: there are none.
     """
-    found = [_flat(steps) for steps in episodes]
+    found = [steps.flat() for steps in episodes]
     if not found:
         raise EmptyError("There is no episode to learn from.")
     count = sum(len(values["reward"]) for values in found)
@@ -181,8 +181,3 @@ def replay_of(
 def files(folder: Path) -> list[Path]:
     """The episodes' files, in their order."""
     return sorted(path for path in folder.glob("*.safetensors") if path.stem.isdigit())
-
-
-def _flat(step: Steps) -> dict[str, Tensor]:
-    single = {name: getattr(step, name) for name in ("reward", "is_first", "is_last", "is_terminal", "action")}
-    return {f"observation/{name}": value for name, value in step.observation.items()} | single

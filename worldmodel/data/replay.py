@@ -263,12 +263,7 @@ class Replay:
     def _flat(self, steps: Steps, count: int) -> dict[str, Tensor]:
         """The tensors of steps [count] by their flat names; raises ValueError where they are not as in the spec."""
         values = {
-            **{f"observation/{name}": value for name, value in steps.observation.items()},
-            "reward": steps.reward,
-            "is_first": steps.is_first,
-            "is_last": steps.is_last,
-            "is_terminal": steps.is_terminal,
-            "action": steps.action,
+            **steps.flat(),
             **{f"extras/{name}": value for name, value in steps.extras.items()},
         }
         unknown, missing = (

@@ -96,6 +96,17 @@ class Entry:
             return cls((height, width, channels), "uint8")
         return cls((math.prod(space.shape),), "float32")
 
+    def space(self) -> spaces.Space[Any]:
+        """A space of which this is the stored form."""
+        if self.text:
+            return spaces.Text(2 * self.shape[0])
+        if self.categories:
+            return spaces.MultiDiscrete(np.array(self.categories), start=np.array(self.start))
+        if self.dtype == "uint8" and len(self.shape) == 1:
+            return spaces.MultiBinary(self.shape[0])
+        low, high = (0, 255) if self.kind == "image" else (-np.inf, np.inf)
+        return spaces.Box(low, high, self.shape, np.dtype(self.dtype).type)
+
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether values of the space come in this shape [N, ...]; vectors may be of any with as many numbers."""
         if self.text:
@@ -254,6 +265,10 @@ class Spec:
                 f"The observation space {observation_space} has an empty part; every array needs an element."
             )
         return cls(observation, ActionSpec.from_space(action_space))
+
+    def spaces(self) -> tuple[spaces.Dict, spaces.Space[Any]]:
+        """Spaces of observation and action of which this is the spec, where no environment is at hand."""
+        return spaces.Dict({name: entry.space() for name, entry in self.observation.items()}), self.action.space()
 
     def observation_arrays(self, observation: Any) -> dict[str, Tensor]:
         """A vector environment's batched observation as new CPU tensors, name → [N, *shape] in the stored form."""

@@ -42,6 +42,11 @@ class Steps(NamedTuple):
             {name: function(value) for name, value in self.extras.items()},
         )
 
+    def flat(self) -> dict[str, Tensor]:
+        """Every tensor but the extras by the name under which it is stored: "observation/state", "reward", …"""
+        single = {name: getattr(self, name) for name in ("reward", "is_first", "is_last", "is_terminal", "action")}
+        return {f"observation/{name}": value for name, value in self.observation.items()} | single
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Steps:
         """The steps on another device."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))

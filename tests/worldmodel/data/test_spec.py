@@ -184,3 +184,9 @@ def test_words_keep_their_numbers_in_every_process_and_long_texts_are_cut():
     assert len(word_numbers("a " * 500)) == 64
     words = {f"word{n}" for n in range(300)}
     assert len({word_numbers(word)[0] for word in words}) > 280
+
+
+def test_spaces_are_told_of_which_a_spec_is_one():
+    text = spaces.Dict({**OBSERVATION.spaces, "mission": spaces.Text(20), "one": spaces.Discrete(4)})
+    spec = Spec.from_spaces(text, spaces.Discrete(2))
+    assert Spec.from_spaces(*spec.spaces()) == spec
