@@ -59,14 +59,23 @@ class Recorder:
                 self._write(self._open[env])
                 self._open[env] = []
 
-    def _write(self, steps: list[Steps]) -> None:
-        flat = [step.flat() for step in steps]
-        tensors = {name: torch.stack([values[name] for values in flat]) for name in self._names}
+    def add_episode(self, steps: Steps) -> None:
+        """Write a whole episode, steps [T] that begin with the first and end with the last."""
+        if not (steps.is_first[0] and steps.is_last[-1]) or steps.is_first[1:].any() or steps.is_last[:-1].any():
+            raise ValueError(
+                "An episode has is_first at its first step, is_last at its last one, and neither in between."
+            )
+        tensors = {name: value for name, value in steps.flat().items() if name in self._names}
         path = self.folder / f"{self.episodes:06d}.safetensors"
         beside = path.with_name(f".{path.name}")
         write_tensors(beside, tensors)
         settle(beside, path)
         self.episodes += 1
+
+    def _write(self, steps: list[Steps]) -> None:
+        flat = [step.flat() for step in steps]
+        stacked = {name: torch.stack([values[name] for values in flat]) for name in self._names}
+        self.add_episode(unflatten(stacked))
 
 
 class Recording:

@@ -185,6 +185,10 @@ class ActionSpec:
         counts, start = (np.array(values).reshape(shape) for values in (self.categories, self.start))
         return spaces.MultiDiscrete(counts, dtype=dtype.type, start=start)
 
+    def standard(self) -> ActionSpec:
+        """The same vectors for an environment that takes them as they are, float32 [A] in [-1, 1]; discrete ones unchanged."""
+        return self if self.discrete else ActionSpec((), (-1.0,) * self.dim, (1.0,) * self.dim)
+
     @property
     def dim(self) -> int:
         """A, the length of an action vector."""

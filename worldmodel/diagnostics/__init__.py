@@ -12,6 +12,7 @@ from worldmodel.diagnostics.disentanglement import DCI, dci, mig
 from worldmodel.diagnostics.knowledge import Encoded, Knowledge, encode, mean_r2, targets_of, what_is_known
 from worldmodel.diagnostics.open_loop import OpenLoop, open_loop
 from worldmodel.diagnostics.probes import ProbeScore, linear_probe, neighbour_probe
+from worldmodel.diagnostics.recordings import Range, Summary, summarise
 from worldmodel.diagnostics.surprise import surprise
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "Knowledge",
     "OpenLoop",
     "ProbeScore",
+    "Range",
+    "Summary",
     "alignment",
     "dci",
     "deviations",
@@ -32,6 +35,7 @@ __all__ = [
     "neighbour_probe",
     "open_loop",
     "rows_of",
+    "summarise",
     "surprise",
     "targets_of",
     "uniformity",

@@ -1,0 +1,60 @@
+"""Recordings looked at, converted, and learned from."""
+
+import pytest
+from commands import TINY, command
+
+from worldmodel.data.recording import Recording
+
+
+def collect(folder, *arguments, task="dmc/cartpole-balance"):
+    options = ["--task", task, "--time-limit", 24, "--episodes", 3, "--out", folder, *arguments]
+    said = command("collect.py", *options)
+    assert said.code == 0, said.error
+
+
+def test_a_recording_is_told_in_words_and_shown_in_a_contact_sheet(tmp_path):
+    collect(tmp_path / "data", "--observation", "both", "--image-size", 16, "--fast-rendering")
+    said = command("inspect_data.py", tmp_path / "data", "--sheet", tmp_path / "sheet.png")
+    assert said.code == 0, said.error
+    assert "3 episodes, 39 steps" in said.out and '"fast_rendering": true' in said.out and "3 cut" in said.out
+    assert "position" in said.out and "velocity" in said.out and (tmp_path / "sheet.png").stat().st_size > 1_000
+    wrong = command("inspect_data.py", tmp_path / "nothing")
+    assert wrong.code == 2 and "give the folder of a recording" in wrong.error
+
+
+def test_a_recording_goes_to_minari_and_comes_back_by_one_command_each(tmp_path, monkeypatch):
+    pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    collect(tmp_path / "data")
+    out = command("convert.py", tmp_path / "data", "minari:cartpole/random-v0", "--author", "nobody")
+    assert out.code == 0, out.error
+    back = command("convert.py", "minari:cartpole/random-v0", tmp_path / "back")
+    assert back.code == 0 and f"{tmp_path / 'back'} holds 3 episodes of position, velocity." in back.out
+    assert Recording(tmp_path / "back").spec == Recording(tmp_path / "data").spec
+    wrong = command("convert.py", "data/one", "data/two")
+    assert wrong.code == 2 and "the other a dataset such as minari:reacher/random-v0" in wrong.error
+
+
+def test_an_agent_is_trained_on_a_recording_alone_evaluated_in_its_task_and_goes_on(tmp_path):
+    collect(tmp_path / "data")
+    options = ["--data", tmp_path / "data", "--offline", "--logdir", tmp_path / "run", "--eval-every", 0, *TINY]
+    said = command("train.py", "tdmpc2", *options, "--steps", 16)
+    assert said.code == 0, said.error
+    assert "Learns from the 39 steps of 3 episodes" in said.out and "Return over 2 episodes" in said.out
+    again = command("train.py", "--resume", tmp_path / "run", "--steps", 20)
+    assert again.code == 0, again.error
+    seen = command(
+        "imagine.py", tmp_path / "run", "--horizon", 5, "--out", tmp_path / "dream.gif", "--inspection.updates", 5
+    )
+    assert seen.code == 0, seen.error
+
+
+def test_with_a_recording_of_nobody_knows_what_there_is_no_return(tmp_path):
+    collect(tmp_path / "data")
+    description = tmp_path / "data" / "recording.json"
+    description.write_text(description.read_text().replace('"task": {', '"other": {'))
+    options = ["--data", tmp_path / "data", "--logdir", tmp_path / "run", "--steps", 8, *TINY]
+    said = command("train.py", "tdmpc2", *options, "--offline")
+    assert said.code == 0 and "No return: there is no environment" in said.out, said.error
+    wrong = command("train.py", "tdmpc2", *options[:3], tmp_path / "other", *options[4:])
+    assert wrong.code == 2 and "does not say what task it is of: give --task, or learn --offline" in wrong.error

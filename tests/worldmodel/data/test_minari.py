@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from worldmodel.data import Spec, Steps
+from worldmodel.data.recording import Recorder, Recording
+
+minari = pytest.importorskip("minari")
+from worldmodel.data.minari import from_minari, to_minari  # noqa: E402
+
+OBSERVATION = spaces.Dict(
+    pose=spaces.Box(-1, 1, (2, 2)),
+    mode=spaces.Discrete(3, start=1),
+    camera=spaces.Box(0, 255, (32, 32, 3), np.uint8),  # smaller ones Minari never makes JPEG of
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+
+
+def recorded(folder, action=None, episodes: int = 23) -> Recording:
+    """Episodes of 2 to 6 steps, every other one ended by the world."""
+    spec = Spec.from_spaces(OBSERVATION, action or spaces.Box(-1, 1, (2,)))
+    recorder, generator = (
+        Recorder(folder, spec, 1, {"task": {"fast_rendering": True}}),
+        torch.Generator().manual_seed(0),
+    )
+    for number in range(episodes):
+        length = 2 + number % 5
+        first, last = torch.zeros(length).bool(), torch.zeros(length).bool()
+        first[0] = last[-1] = True
+        observation = {
+            "pose": torch.randn(length, 4, generator=generator),
+            "mode": torch.nn.functional.one_hot(torch.randint(3, (length,), generator=generator), 3).byte(),
+            "camera": torch.randint(256, (length, 32, 32, 3), generator=generator).byte(),
+        }
+        reward = torch.randn(length, generator=generator).masked_fill(first, 0)
+        chosen = spec.action.random(length, generator) * (~last).float().unsqueeze(1)
+        recorder.add_episode(Steps(observation, reward, first, last, last & bool(number % 2), chosen))
+    return Recording(folder)
+
+
+@pytest.mark.parametrize("action", [None, spaces.Discrete(4), spaces.MultiDiscrete([2, 3])])
+def test_what_goes_to_minari_comes_back_to_the_last_bit(tmp_path, action):
+    there = recorded(tmp_path / "data", action)
+    to_minari(there, "walk/noise-v0", author="nobody")
+    back = from_minari("walk/noise-v0", tmp_path / "back")
+    assert len(back) == len(there) == 23 and back.spec == there.spec
+    for expected, found in zip(there.episodes(), back.episodes(), strict=True):
+        for name, value in expected.flat().items():
+            if name == "action" and there.spec.action.discrete:
+                value = value.masked_fill(expected.is_last.unsqueeze(1), 0)
+            torch.testing.assert_close(found.flat()[name], value, rtol=1e-6, atol=1e-6)
+        assert torch.equal(found.observation["camera"], expected.observation["camera"])
+    assert "fast_rendering" in str(minari.load_dataset("walk/noise-v0").storage.metadata)
+
+
+def test_jpeg_loses_something_and_that_is_said(tmp_path, caplog):
+    there = recorded(tmp_path / "data")
+    to_minari(there, "walk/jpeg-v0", jpeg=True)
+    assert "JPEG loses something" in caplog.text
+    (expected,), (found,) = (r.episodes([0]) for r in (there, from_minari("walk/jpeg-v0", tmp_path / "back")))
+    assert not torch.equal(found.observation["camera"], expected.observation["camera"])
+
+
+def test_actions_between_other_bounds_are_stored_as_environments_of_the_toolkit_take_them(tmp_path):
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+
+    actions = np.array([[-3.0], [0.0], [1.0]], np.float32)
+    buffer = EpisodeBuffer(
+        observations=np.zeros((4, 2), np.float32),
+        actions=actions,
+        rewards=[1.0, 2.0, 3.0],
+        terminations=[False, False, True],
+        truncations=[False, False, False],
+        infos={},
+    )
+    own = {"observation_space": spaces.Box(-1, 1, (2,)), "action_space": spaces.Box(-3, 3, (1,))}
+    minari.create_dataset_from_buffers("other/one-v0", [buffer], **own)
+    recording = from_minari("other/one-v0", tmp_path / "back")
+    assert recording.spec == Spec.from_spaces(spaces.Box(-1, 1, (2,)), spaces.Box(-1, 1, (1,)))
+    (steps,) = recording.episodes()
+    torch.testing.assert_close(steps.action[:, 0], torch.tensor([-1.0, 0.0, 1 / 3, 0.0]))
+    assert steps.reward.tolist() == [0, 1, 2, 3] and steps.is_terminal.tolist() == [False, False, False, True]
+
+
+def test_what_cannot_be_written_is_said(tmp_path):
+    spec = Spec.from_spaces(spaces.Dict(mission=spaces.Text(20)), spaces.Discrete(2))
+    Recorder(tmp_path / "texts", spec, 1)
+    with pytest.raises(ValueError, match="'mission' is a text"):
+        to_minari(Recording(tmp_path / "texts"), "walk/texts-v0")
+    there = recorded(tmp_path / "data", episodes=1)
+    to_minari(there, "walk/twice-v0")
+    with pytest.raises(ValueError, match="has a dataset 'walk/twice-v0' already"):
+        to_minari(there, "walk/twice-v0")
+    half = next(iter(there.episodes())).select(slice(0, 1))
+    with pytest.raises(ValueError, match="is_last at its last one"):
+        Recorder(tmp_path / "data", there.spec, 1).add_episode(half)

@@ -1,0 +1,136 @@
+"""Recordings to and from Minari, where the community keeps its rollouts (https://minari.farama.org).
+
+    pip install --editable '.[minari]'
+
+For exchange, not for training: to read a window there, whole episodes are decoded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldmodel.data.recording import Recorder, Recording
+from worldmodel.data.spec import Entry, Spec
+from worldmodel.data.steps import Steps
+
+log = logging.getLogger("worldmodel")
+
+AT_ONCE = 20  # episodes in memory while a dataset is written
+
+
+def to_minari(recording: Recording, name: str, *, jpeg: bool = False, **about: Any) -> None:
+    """Write a recording as the Minari dataset ``name``, such as "reacher/random-v0", in Minari's own folder.
+
+    Observations keep their stored form: vectors flat, in a Dict. How the recording was made, its rendering included, is in the
+    dataset's description, as JSON.
+
+    Args:
+        jpeg: store pictures as Minari does unless told, as JPEG: smaller, and no longer what was seen. That is said.
+        about: of the dataset, such as ``author="…"`` and ``algorithm_name="random"``.
+
+    Raises:
+        ValueError: texts, of which the numbers of their words alone are kept; a dataset of this name is there already.
+    """
+    minari = _package()
+    if texts := [key for key, entry in recording.spec.observation.items() if entry.text]:
+        raise ValueError(
+            f"{texts[0]!r} is a text, of which a recording keeps no more than hashed words: it cannot be written."
+        )
+    if name in minari.list_local_datasets():
+        raise ValueError(f"Minari has a dataset {name!r} already: delete it, or give a name with the next version.")
+    if jpeg and any(entry.kind == "image" for entry in recording.spec.observation.values()):
+        log.warning("JPEG loses something of every picture: what is read back is not what was recorded.")
+    observation, action = recording.spec.spaces()
+    about = {"description": json.dumps(recording.facts), "data_format": "hdf5", "jpeg_encoding": jpeg} | about
+    dataset = None
+    for buffers in _batches(_buffer(steps, recording.spec) for steps in recording.episodes()):
+        if dataset is None:
+            dataset = minari.create_dataset_from_buffers(
+                name, buffers, observation_space=observation, action_space=action, **about
+            )
+        else:
+            dataset.update_dataset_from_buffer(buffers)
+    if dataset is None:
+        raise ValueError(f"{recording.folder} holds no whole episode.")
+
+
+def from_minari(name: str, folder: str | Path) -> Recording:
+    """Record the episodes of the Minari dataset ``name`` in ``folder``; one that Minari does not have here, it downloads.
+
+    Actions are stored in [-1, 1] between the bounds of the dataset's space, as ``envs.make`` takes them, so that the recording
+    fits the environments of the same task. An episode without an end counts as one that was cut by a time limit.
+
+    Raises:
+        ValueError: spaces that have no stored form; ``folder`` holds a recording of other spaces.
+    """
+    dataset = _package().load_dataset(name, download=name not in _package().list_local_datasets())
+    own = Spec.from_spaces(dataset.observation_space, dataset.action_space)
+    spec = dataclasses.replace(own, action=own.action.standard())
+    environment = getattr(dataset.spec, "env_spec", None)
+    facts: dict[str, Any] = {"minari": name}
+    if environment is not None:
+        facts["task"] = {"task": environment.id}
+    recorder = Recorder(folder, spec, 1, facts)
+    for episode in dataset.iterate_episodes():
+        recorder.add_episode(_steps(episode, own))
+    return Recording(folder)
+
+
+def _package() -> Any:
+    try:
+        import minari
+    except ImportError as error:
+        raise ImportError(
+            "Minari's datasets need the package minari: in the project's folder, pip install --editable '.[minari]'."
+        ) from error
+    return minari
+
+
+def _steps(episode: Any, spec: Spec) -> Steps:
+    """An episode of Minari, T actions between T + 1 observations, as steps [T + 1]."""
+    observation = spec.observation_arrays(episode.observations)
+    count = len(episode.rewards) + 1
+    first, last = torch.zeros(count, dtype=torch.bool), torch.zeros(count, dtype=torch.bool)
+    first[0] = last[-1] = True
+    reward = torch.cat([torch.zeros(1), torch.as_tensor(np.asarray(episode.rewards), dtype=torch.float32)])
+    action = spec.action.from_environment(np.asarray(episode.actions))
+    action = torch.cat([action, torch.zeros(1, spec.action.dim)])
+    return Steps(observation, reward, first, last, last & bool(episode.terminations[-1]), action)
+
+
+def _buffer(steps: Steps, spec: Spec) -> Any:
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+
+    terminal, count = bool(steps.is_terminal[-1]), len(steps.reward) - 1
+    ends = np.zeros(count, np.bool_)
+    ends[-1] = True
+    return EpisodeBuffer(
+        observations={name: _seen(steps.observation[name], entry) for name, entry in spec.observation.items()},  # type: ignore[arg-type]
+        actions=spec.action.to_environment(steps.action[:-1]),  # type: ignore[arg-type]
+        rewards=steps.reward[1:].numpy(),  # type: ignore[arg-type]
+        terminations=ends & terminal,  # type: ignore[arg-type]
+        truncations=ends & (not terminal),  # type: ignore[arg-type]
+        infos={},
+    )
+
+
+def _seen(values: torch.Tensor, entry: Entry) -> np.ndarray:
+    """What an entry's space holds: categories as their numbers."""
+    if not entry.categories:
+        return values.numpy()
+    parts = np.split(values.numpy(), np.cumsum(entry.categories)[:-1], axis=1)
+    return np.stack([part.argmax(1) for part in parts], axis=1) + np.array(entry.start)
+
+
+def _batches(buffers: Iterator[Any]) -> Iterator[list[Any]]:
+    while batch := list(itertools.islice(buffers, AT_ONCE)):
+        yield batch
