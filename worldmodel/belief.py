@@ -22,15 +22,16 @@ class Belief:
         model: a world model, or a representation of ``load_representation``.
         spec: what it observes, and the actions it was learned from.
         num_envs: N.
+        draw: whether what is stochastic in a state is drawn, as in training; if not, one history always gives the same features.
     """
 
     state: State | None
     """The dynamics' latent state, tensors [N, ...]; None without dynamics."""
 
-    def __init__(self, model: Representation, spec: Spec, num_envs: int) -> None:
+    def __init__(self, model: Representation, spec: Spec, num_envs: int, *, draw: bool = True) -> None:
         if num_envs < 1:
             raise ValueError(f"A belief is about at least one environment: got num_envs={num_envs}.")
-        self.model, self.spec, self.num_envs = model, spec, num_envs
+        self.model, self.spec, self.num_envs, self.draw = model, spec, num_envs, draw
         dynamics = model.dynamics
         self.state = None if dynamics is None else dynamics.initial(num_envs)
         self.feature_dim: int = model.encoder.embed_dim if dynamics is None else dynamics.feature_dim
@@ -91,7 +92,8 @@ class Belief:
         embed = self.model.encoder({name: value.to(self.device) for name, value in seen.items()})
         if self.model.dynamics is None or state is None:
             return embed.float(), None
-        state = self.model.dynamics.update(state, self._action(previous_action, first), embed, first)
+        action = self._action(previous_action, first)
+        state = self.model.dynamics.update(state, action, embed, first, draw=self.draw)
         return self.model.dynamics.features(state).float(), state
 
     def _action(self, previous: Any, first: Tensor) -> Tensor:

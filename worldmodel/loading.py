@@ -33,13 +33,15 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> WorldModel:
     """A trained world model, in evaluation mode.
 
     Args:
-        path: a run's folder, of which the newest undamaged checkpoint is taken, or one checkpoint.
+        path: a run's folder, of which the newest undamaged checkpoint is taken; one checkpoint, or what ``model.save`` wrote; or
+            ``hub:owner/name`` of the Hugging Face Hub, which is downloaded (extra "hub").
 
     Raises:
         FileNotFoundError: nothing there to load.
         DamagedError: a file is not what was written.
+        ValueError: another format than this version reads.
     """
-    folder = find_checkpoint(Path(path))
+    folder = find_checkpoint(local(path))
     if not (folder / MODEL).is_file():
         raise ValueError(
             f"{path} holds a representation without heads: use load_representation, or give a training's run."
@@ -48,6 +50,27 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> WorldModel:
     model = WorldModel(config_from_dict(WorldModelConfig, description["config"]), Spec.from_dict(description["spec"]))
     model.load_state_dict(read_tensors(folder / WEIGHTS))
     return model.to(device).eval()
+
+
+HUB = "hub:"
+
+
+def local(path: str | Path) -> Path:
+    """The folder itself, or the one that a name of the Hub was downloaded to.
+
+    Raises:
+        ImportError: a name of the Hub, and the package that reads it is not installed.
+    """
+    if not str(path).startswith(HUB):
+        return Path(path)
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise ImportError(
+            f"{path} needs the package huggingface_hub: in the project's folder, pip install --editable '.[hub]'."
+        ) from error
+    # Nothing else is wanted of what strangers put there: no code, no pickles.
+    return Path(snapshot_download(str(path).removeprefix(HUB), allow_patterns=["*.json", "*.safetensors"]))
 
 
 class Loaded(NamedTuple):
@@ -76,7 +99,7 @@ def load_representation(path: str | Path, device: str | torch.device = "cpu") ->
         FileNotFoundError: nothing there to load.
         DamagedError: a file is not what was written.
     """
-    folder = find_checkpoint(Path(path))
+    folder = find_checkpoint(local(path))
     if (folder / MODEL).is_file():
         model = load(folder, device)
         own = RepresentationConfig(model.config.objectives, model.config.encoder, model.config.dynamics)

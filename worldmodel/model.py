@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
@@ -124,9 +125,20 @@ class WorldModel(Representation):
         """One step with evidence: last state [B, ...] and action [B, A], observation [B, ...] → state [B, ...]."""
         return self.dynamics.update(state, action, self.encoder(observation), is_first)
 
-    def belief(self, num_envs: int) -> Belief:
-        """A belief about N environments, for an agent of your own to read; it begins before their first step."""
-        return Belief(self, self.spec, num_envs)
+    def belief(self, num_envs: int, *, draw: bool = True) -> Belief:
+        """A belief about N environments, for an agent of your own to read; it begins before their first step.
+
+        Without ``draw`` one history always gives the same features.
+        """
+        return Belief(self, self.spec, num_envs, draw=draw)
+
+    def save(self, folder: str | Path) -> None:
+        """Write configuration, spec and weights, which ``worldmodel.load`` reads; a folder that is there is replaced at once."""
+        from worldmodel.loading import write_model  # which builds models itself
+        from worldmodel.snapshots import writing
+
+        with writing(Path(folder)) as beside:
+            write_model(self, beside)
 
     def decode(self, features: Tensor) -> dict[str, Tensor]:
         """Features [..., F] → observations [..., *shape] by name, by the decoders that objectives learned; {} without any."""

@@ -64,8 +64,11 @@ class Dynamics(nn.Module):
         """
         raise NotImplementedError
 
-    def update(self, state: State, action: Tensor, embed: Tensor, is_first: Tensor) -> State:
-        """Act: one step with evidence. state [B, ...], previous action [B, A], embed [B, E], is_first [B]."""
+    def update(self, state: State, action: Tensor, embed: Tensor, is_first: Tensor, *, draw: bool = True) -> State:
+        """Act: one step with evidence. state [B, ...], previous action [B, A], embed [B, E], is_first [B].
+
+        Without ``draw`` what is stochastic takes its most probable value: one history then gives one state.
+        """
         raise NotImplementedError
 
     def step(self, state: State, action: Tensor) -> State:

@@ -118,8 +118,11 @@ class GaussianRSSM(Dynamics):
         losses = {"divergence": self.config.weight * divergence.clamp(min=self.config.free_nats)}
         return Filtered(stacked, losses, divergence.detach())
 
-    def update(self, state: GaussianState, action: Tensor, embed: Tensor, is_first: Tensor) -> GaussianState:
-        return self._update(state, action, embed, is_first)[0]
+    def update(
+        self, state: GaussianState, action: Tensor, embed: Tensor, is_first: Tensor, *, draw: bool = True
+    ) -> GaussianState:
+        after, posterior = self._update(state, action, embed, is_first)
+        return after if draw else after._replace(stochastic=posterior.mean)
 
     def step(self, state: GaussianState, action: Tensor) -> GaussianState:
         deterministic = self._advance(state, action)

@@ -111,15 +111,19 @@ class RSSM(Dynamics):
         prior = self._prior_logits(states.deterministic)
         return Filtered(states, *self._divergence(logits.transpose(0, 1), prior))
 
-    def update(self, state: RSSMState, action: Tensor, embed: Tensor, is_first: Tensor) -> RSSMState:
+    def update(
+        self, state: RSSMState, action: Tensor, embed: Tensor, is_first: Tensor, *, draw: bool = True
+    ) -> RSSMState:
         goes_on = (~is_first).float().unsqueeze(-1)
+        shape = (embed.shape[0], self.config.classes, self.config.groups)
         deterministic, stochastic, *_ = recurrence.step_forward(
             self._weights(),
             *state,
             self._action(action * goes_on),
             self.evidence(embed).float(),
             goes_on,
-            self._noise(len(embed), 1)[0],
+            # Of equal noise everywhere the most probable class is drawn.
+            self._noise(len(embed), 1)[0] if draw else embed.new_ones(shape, dtype=torch.float32),
             self.config.uniform,
         )
         return RSSMState(deterministic, stochastic)

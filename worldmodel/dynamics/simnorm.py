@@ -72,7 +72,9 @@ class SimNormDynamics(Dynamics):
     ) -> Filtered:
         return Filtered(SimNormState(self.posterior(embed)), {})
 
-    def update(self, state: SimNormState, action: Tensor, embed: Tensor, is_first: Tensor) -> SimNormState:
+    def update(
+        self, state: SimNormState, action: Tensor, embed: Tensor, is_first: Tensor, *, draw: bool = True
+    ) -> SimNormState:
         return SimNormState(self.posterior(embed))
 
     def step(self, state: SimNormState, action: Tensor) -> SimNormState:
