@@ -1,0 +1,69 @@
+"""Stable-Baselines3's PPO on raw observations, on our encoder, on our belief, or inside our model's dream.
+
+python scripts/examples/sb3_agents.py belief --run runs/pendulum --task Pendulum-v1 --steps 100000
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import tyro
+from stable_baselines3 import PPO
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecMonitor
+from tyro.conf import Positional
+
+import agents
+import envs
+import worldmodel
+from agents.adapters import DreamVectorEnv
+from agents.adapters.stable_baselines import BeliefVecEnv, GymnasiumVecEnv, policy_kwargs
+from worldmodel.data.recording import replay_of
+
+
+@dataclass(frozen=True)
+class Arguments:
+    kind: Positional[Literal["raw", "encoder", "belief", "dream"]] = "belief"
+    """What the agent learns on."""
+    run: str = "runs/pendulum"
+    """The folder of a trained model."""
+    task: str = "Pendulum-v1"
+    """The task that it was trained on."""
+    steps: int = 100_000
+    """Environment steps; imagined ones inside a dream."""
+    seed: int = 0
+
+
+def main() -> None:
+    arguments = tyro.cli(Arguments, description=__doc__)
+    model = worldmodel.load(arguments.run)
+
+    def real(num_envs: int, seed: int) -> VecMonitor:
+        """The task, seen as the agent is to see it."""
+        venv = GymnasiumVecEnv(envs.make(arguments.task, num_envs=num_envs, seed=seed))
+        return VecMonitor(BeliefVecEnv(venv, model) if arguments.kind in ("belief", "dream") else venv)
+
+    training = real(8, arguments.seed)
+    if arguments.kind == "dream":
+        steps, spec = agents.load_recording(arguments.run)
+        replay = replay_of([steps], spec)
+        training = VecMonitor(GymnasiumVecEnv(DreamVectorEnv(model, replay, num_envs=64, horizon=15)))
+    kwargs = policy_kwargs(PPO, arguments.run) if arguments.kind == "encoder" else {}
+    agent = PPO(
+        "MlpPolicy",
+        training,
+        n_steps=max(2048 // training.num_envs, 1),
+        batch_size=256,
+        gamma=0.95,
+        policy_kwargs=kwargs,
+        seed=arguments.seed,
+        device="cpu",
+    )
+    agent.learn(arguments.steps)
+    mean, deviation = evaluate_policy(agent, real(5, arguments.seed + 1000), n_eval_episodes=10)
+    print(
+        f"{arguments.kind}: return {mean:.1f} ± {deviation:.1f} (deviation) over 10 episodes after {arguments.steps:,} steps"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The short programs, each run for a few steps on a model that was hardly trained."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from commands import TINY, command
+
+EXAMPLES = Path(__file__).parents[2] / "scripts" / "examples"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "pendulum"
+    said = command("train.py", "tdmpc2", "--task", "Pendulum-v1", "--steps", 80, "--logdir", folder, *TINY)
+    assert said.code == 0, said.error
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("gymnasium_belief.py", ["--steps", 250], "Features (4, 16)"),
+        (
+            "ppo_on_belief.py",
+            ["--steps", 400, "--num-steps", 25, "--minibatch", 50, "--epochs", 1],
+            "400 steps: return",
+        ),
+        ("sb3_agents.py", ["raw", "--steps", 600], "raw: return -"),
+        ("sb3_agents.py", ["encoder", "--steps", 600], "encoder: return -"),
+        ("sb3_agents.py", ["belief", "--steps", 600], "belief: return -"),
+        ("sb3_agents.py", ["dream", "--steps", 600], "dream: return -"),
+        ("torchrl_belief.py", ["--iterations", 1, "--horizon", 5], "round 1: mean reward -"),
+    ],
+)
+def test_an_example_runs(run, name, arguments, says):
+    pytest.importorskip("torchrl" if name.startswith("torchrl") else "stable_baselines3")
+    said = command(f"examples/{name}", "--run", run, *arguments)
+    assert said.code == 0, said.error
+    assert says in said.out, said.out
+
+
+def test_every_example_is_run_here():
+    named = set(Path(__file__).read_text().split('"'))
+    assert {path.name for path in EXAMPLES.glob("*.py")} <= named
+
+
+def test_no_example_hides_a_package_of_its_name():
+    names = {path.stem for path in EXAMPLES.glob("*.py")}
+    assert not {name for name in names if importlib.util.find_spec(name)}
