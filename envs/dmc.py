@@ -174,6 +174,10 @@ class DMControl(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def frame(self, height: int, width: int) -> np.ndarray:
         """The current frame in any size, uint8 [height, width, 3]."""
+        with opengl.undisturbed():
+            return self._drawn(height, width)
+
+    def _drawn(self, height: int, width: int) -> np.ndarray:
         if not self._fast:
             return self.environment.physics.render(height, width, camera_id=self._camera)
         if (height, width) not in self._renderers:

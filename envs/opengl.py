@@ -6,9 +6,12 @@ work. State observations need no OpenGL, so a backend is only named after it was
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import gc
 import os
+from collections.abc import Iterator
 
 _PLATFORM_DEVICE = 0x313F  # EGL_PLATFORM_DEVICE_EXT
 _MAXIMUM_DEVICES = 16
@@ -47,6 +50,22 @@ def keep_windows_away() -> None:
     """Have pygame, which draws Gymnasium's classic tasks, look for no window system where there is none."""
     if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep the garbage collector away while something is drawn.
+
+    It may meet an environment that was dropped without being closed, and freeing its OpenGL context takes the current one away:
+    mujoco then fails with "Default framebuffer is not complete", or draws nothing.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def rendering_works() -> bool:

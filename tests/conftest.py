@@ -1,5 +1,7 @@
 """What holds for every test."""
 
+import multiprocessing
+
 import pytest
 import torch
 
@@ -13,3 +15,9 @@ def _one_thread():
     yield
     torch.set_num_threads(threads)
     torch.set_rng_state(state)
+
+
+@pytest.fixture(autouse=True)
+def _start_method():
+    """Processes are started as Python does it: torchrl, where it was imported, has made it spawn for everybody."""
+    multiprocessing.set_start_method(None, force=True)  # type: ignore[arg-type]

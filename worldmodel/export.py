@@ -120,7 +120,8 @@ def _dynamic(example: tuple[Any, ...]) -> Any:
 def _difference(step: nn.Module, run: Callable[[Any], Any], examples: dict[int, Any]) -> float:
     greatest = 0.0
     for count in CHECKED:
-        expected, found = (torch.utils._pytree.tree_leaves(one(examples[count])) for one in (lambda x: step(*x), run))
+        expected = torch.utils._pytree.tree_leaves(step(*examples[count]))
+        found = torch.utils._pytree.tree_leaves(run(examples[count]))
         for one, other in zip(expected, found, strict=True):
             greatest = max(greatest, float((one - torch.as_tensor(other)).abs().max()))
     if greatest > 1e-3:

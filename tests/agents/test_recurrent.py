@@ -37,7 +37,8 @@ def test_each_step_is_stored_with_the_belief_about_it_the_random_ones_too(tmp_pa
         state, previous = dynamics.initial(1), torch.zeros(1, 1)
         embed = encoder(observation)
         for t in range(length[ring] - 1):
-            drawn = torch.nn.functional.one_hot(stored(trainer)[1].split(length)[ring][t].long(), 3).T.flatten()
+            numbers = stored(trainer)[1].split(length)[ring][t]
+            drawn = torch.nn.functional.one_hot(numbers.long() - 1, 3).T.flatten()  # 0 would be none
             state = dynamics.update(state, previous, embed[t : t + 1], part["is_first"][t : t + 1])
             torch.testing.assert_close(found[ring][t], state.deterministic[0].half(), rtol=1e-2, atol=1e-3)
             state = state._replace(stochastic=drawn[None].float())  # what was really drawn

@@ -1,11 +1,14 @@
 """Small pictures of one environment, for looking."""
 
+import gc
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
 
 import envs
+from envs import opengl
 
 
 @pytest.mark.parametrize("task", ["Pendulum-v1", "dmc/cartpole-swingup"])
@@ -35,3 +38,27 @@ def test_a_task_that_draws_nothing_says_so():
     tasks = envs.make("Blind-v1")
     assert not tasks.renders()
     tasks.close()
+
+
+def test_the_collector_does_not_free_a_dropped_environment_in_the_middle_of_a_drawing():
+    seen = []
+
+    class Dropped:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            seen.append(gc.isenabled())
+
+    gc.collect()
+    threshold = gc.get_threshold()
+    try:
+        gc.set_threshold(1)
+        with opengl.undisturbed():
+            Dropped()
+            [[] for _ in range(10_000)]
+            assert not seen
+        [[] for _ in range(10_000)]
+        assert seen
+    finally:
+        gc.set_threshold(*threshold)

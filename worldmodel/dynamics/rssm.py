@@ -57,8 +57,8 @@ class RSSM(Dynamics):
 
     def __init__(self, config: RSSMConfig, *, embed_dim: int, action_dim: int) -> None:
         super().__init__()
-        if not 2 <= config.classes <= 256:
-            raise ValueError(f"A categorical has 2 to 256 classes: got classes={config.classes}.")
+        if not 2 <= config.classes <= 255:
+            raise ValueError(f"A categorical has 2 to 255 classes: got classes={config.classes}.")
         if config.deterministic % config.blocks:
             raise ValueError(
                 f"deterministic={config.deterministic} is no multiple of blocks={config.blocks}: "
@@ -143,11 +143,13 @@ class RSSM(Dynamics):
         }
 
     def store(self, state: RSSMState) -> dict[str, Tensor]:
-        classes = state.stochastic.unflatten(-1, (self.config.classes, -1)).argmax(-2)
-        return {"deterministic": state.deterministic.half(), "stochastic": classes.to(torch.uint8)}
+        classes = state.stochastic.unflatten(-1, (self.config.classes, -1))
+        # 0 stands for no class: of the initial state, and of recorded steps that no update has written to yet.
+        numbers = torch.where(classes.amax(-2) > 0, classes.argmax(-2) + 1, 0)
+        return {"deterministic": state.deterministic.half(), "stochastic": numbers.to(torch.uint8)}
 
     def restore(self, stored: dict[str, Tensor]) -> RSSMState:
-        one_hot = nn.functional.one_hot(stored["stochastic"].long(), self.config.classes)  # [..., groups, classes]
+        one_hot = nn.functional.one_hot(stored["stochastic"].long(), self.config.classes + 1)[..., 1:]
         return RSSMState(stored["deterministic"].float(), one_hot.transpose(-2, -1).flatten(-2).float())
 
     def features(self, state: RSSMState) -> Tensor:

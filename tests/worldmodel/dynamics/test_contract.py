@@ -135,3 +135,10 @@ def test_what_is_stored_of_a_state_gives_it_back(one):
         return
     for a, b in zip(states, back, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_a_step_that_nothing_was_stored_with_has_the_initial_state(one):
+    stored = {name: torch.zeros(2, *entry.shape, dtype=entry.torch_dtype) for name, entry in one.stored().items()}
+    if stored:
+        for restored, fresh in zip(one.restore(stored), one.initial(2), strict=True):
+            assert torch.equal(restored, fresh)
