@@ -28,6 +28,9 @@ def test_python_blocks_run_one_after_the_other(tmp_path: Path) -> None:
     quick = "steps=60, final_episodes=1, eval_episodes=1, execution=agents.ExecutionConfig(compile='no')"
     assert program.count("steps=2_400") == 1
     program = program.replace("steps=2_400", quick)
+    made = 'envs.make("Pendulum-v1", num_envs=2, seed=0'
+    assert program.count(made) == 1
+    program = program.replace(made, f"{made}, time_limit=40")
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,

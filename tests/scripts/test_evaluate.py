@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import gymnasium
@@ -72,7 +73,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 
 def test_the_run_of_a_program_is_known_to_the_commands(tmp_path):
     tasks = envs.make("Pendulum-v1", time_limit=12, seed=3)
-    recipe = agents.recipe("tdmpc2", "1m")
+    recipe = quick_recipe()
     plain = agents.ExecutionConfig(device="cpu", precision="float32", compile="no")
     agent = agents.make(recipe, tasks, batch_size=4, random_decisions=8)
     agents.train(agent, tasks, steps=10, logdir=tmp_path, execution=plain, eval_episodes=1, final_episodes=1)
@@ -81,8 +82,18 @@ def test_the_run_of_a_program_is_known_to_the_commands(tmp_path):
     assert json.loads(said.out.splitlines()[-1])["lengths"] == [12, 12]
 
 
+def quick_recipe():
+    """TD-MPC2 that plans with a few candidates."""
+    recipe = agents.recipe("tdmpc2", "1m")
+    planner = dataclasses.replace(
+        recipe.agent.behaviour.planner, iterations=2, samples=16, policy_candidates=2, elites=4
+    )
+    behaviour = dataclasses.replace(recipe.agent.behaviour, planner=planner)
+    return dataclasses.replace(recipe, agent=dataclasses.replace(recipe.agent, behaviour=behaviour))
+
+
 def trained(tasks, logdir):
-    agent = agents.make("tdmpc2", tasks, size="1m", batch_size=4, random_decisions=12)
+    agent = agents.make(quick_recipe(), tasks, batch_size=4, random_decisions=12)
     options = {"films": 0, "eval_episodes": 1, "final_episodes": 1, "eval_every": 0}
     plain = agents.ExecutionConfig(device="cpu", precision="float32", compile="no")
     agents.train(agent, tasks, steps=12, logdir=logdir, execution=plain, **options)
