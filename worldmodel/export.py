@@ -77,8 +77,7 @@ def export(model: WorldModel, folder: str | Path, *, onnx: bool = False) -> dict
             examples = {count: _example(model, name, count) for count in (*CHECKED, 2)}
             program = torch.export.export(step, examples[2], dynamic_shapes=_dynamic(examples[2]))
             torch.export.save(program, beside / f"{name}.pt2")
-            run = torch.export.load(beside / f"{name}.pt2").module()
-            differences[f"{name}.pt2"] = _difference(step, lambda given, run=run: run(*given), examples)
+            differences[f"{name}.pt2"] = _difference(step, _graph_runner(beside / f"{name}.pt2"), examples)
             if onnx:
                 path = beside / f"{name}.onnx"
                 _write_onnx(program, path)
@@ -142,6 +141,11 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(program, dynamo=True, external_data=False, verbose=False).save(path)  # type: ignore[union-attr]
+
+
+def _graph_runner(path: Path) -> Callable[[Any], Any]:
+    graph = torch.export.load(path).module()
+    return lambda given: graph(*given)
 
 
 def _onnx_runner(path: Path) -> Callable[[Any], list[np.ndarray]]:
