@@ -191,6 +191,7 @@ class DMControl(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
         model = self.environment.physics.model.ptr
         model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
+        opengl.use_backend_in(mujoco.Renderer)
         renderer = mujoco.Renderer(model, height, width)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             renderer.scene.flags[flag] = False

@@ -10,7 +10,9 @@ import contextlib
 import ctypes
 import functools
 import gc
+import importlib
 import os
+import sys
 from collections.abc import Iterator
 
 _PLATFORM_DEVICE = 0x313F  # EGL_PLATFORM_DEVICE_EXT
@@ -66,6 +68,18 @@ def undisturbed() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def use_backend_in(renderer: type) -> None:
+    """Have ``mujoco.Renderer`` draw with the backend that was chosen here.
+
+    It has another where a library imported mujoco before, as torchrl does: mujoco reads `MUJOCO_GL` while it is imported, and
+    without it takes windows.
+    """
+    backend = os.environ.get("MUJOCO_GL", "").lower()
+    if backend in ("egl", "osmesa"):
+        context = importlib.import_module(f"mujoco.{backend}").GLContext
+        sys.modules[renderer.__module__].gl_context.GLContext = context
 
 
 def rendering_works() -> bool:

@@ -145,3 +145,15 @@ def test_pictures_lie_beside_what_the_task_observes():
     seen, state = one.step(np.ones((1, 1), np.float32))[0], plain.step(np.ones((1, 1), np.float32))[0]
     assert np.array_equal(seen["state"], state)
     assert one.remake().reset()[0].keys() == seen.keys()
+
+
+def test_fast_rendering_works_where_mujoco_was_imported_before_a_backend_was_chosen():
+    program = """
+import mujoco
+mujoco.Renderer
+import envs
+tasks = envs.make("dmc/cartpole-swingup", observation="pixels", image_size=16, fast_rendering=True)
+assert tasks.reset()[0]["image"].std() > 0
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, env=environment)
