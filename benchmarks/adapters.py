@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -108,7 +110,7 @@ def main() -> None:
             for name, value in row.items():
                 print(f"  {name:<26} {value:10.1f}")
     if arguments.out is not None:
-        command = "python benchmarks/adapters.py --out benchmarks/results/adapters.json"
+        command = f"python {shlex.join(sys.argv)}"
         told = {"command": command, "task": TASK, "threads": torch.get_num_threads(), "versions": versions()}
         arguments.out.write_text(json.dumps(told | {"microseconds": figures}, indent=1) + "\n")
 
