@@ -134,7 +134,8 @@ def unfitted(
     device = next(model.parameters()).device
     with torch.no_grad():
         own = model.decode(torch.zeros(1, model.feature_dim, device=device))
-    entries = {name: entry for name, entry in spec.observation.items() if name not in own}
+    # Texts are hashed words, which nothing gives back.
+    entries = {name: entry for name, entry in spec.observation.items() if name not in own and not entry.text}
     if not entries:
         return None
     with torch.random.fork_rng([]):

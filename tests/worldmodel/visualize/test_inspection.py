@@ -13,7 +13,7 @@ from worldmodel.decoders import ImageDecoderConfig, SeveralDecoderConfig, Vector
 from worldmodel.dynamics import RSSMConfig
 from worldmodel.objectives import ReconstructionConfig
 from worldmodel.visualize import inspect
-from worldmodel.visualize.inspection import InspectionConfig, believed_features
+from worldmodel.visualize.inspection import InspectionConfig, believed_features, unfitted
 
 SIDE = 8
 QUICK = InspectionConfig(
@@ -85,3 +85,17 @@ def test_features_are_believed_with_the_evidence_of_their_sequence():
         expected = model.dynamics.posterior(model.encoder({"state": steps.observation["state"][:192]}))
     torch.testing.assert_close(features, expected)
     assert believed_features(model, steps.select(slice(0, 10))).shape == (10, 16)
+
+
+def test_texts_are_not_shown_and_stop_nothing():
+    mission = {"mission": Entry((6,), "int16", text=True)}
+    with_text = dataclasses.replace(SPEC, observation=SPEC.observation | mission)
+    decoded = small.model(objectives=(ReconstructionConfig(decoder=VectorDecoderConfig(units=8)),))
+    assert (
+        unfitted(
+            decoded, dataclasses.replace(small.CONTINUOUS, observation={**small.CONTINUOUS.observation, **mission})
+        )
+        is None
+    )
+    inspection = unfitted(small.model(), with_text, QUICK)
+    assert inspection is not None and list(inspection.entries) == ["state", "frame"]
