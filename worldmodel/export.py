@@ -5,7 +5,6 @@ The step of belief takes no draw: what is stochastic takes its most probable val
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldmodel.data import Spec
 from worldmodel.model import WorldModel
 from worldmodel.snapshots import write_json, writing
 
@@ -90,17 +88,13 @@ def _example(model: WorldModel, name: str, count: int) -> tuple[Any, ...]:
     """Made-up inputs of so many environments."""
     generator = torch.Generator().manual_seed(count)
     observation = {
-        key: _made_up(entry.shape, entry.torch_dtype, count, generator) for key, entry in _entries(model.spec)
+        key: _made_up(entry.shape, entry.torch_dtype, count, generator) for key, entry in model.spec.observation.items()
     }
     if name == ENCODER:
         return (observation,)
     state = tuple(0.1 * torch.randn(part.shape, generator=generator) for part in model.dynamics.initial(count))
     first = torch.arange(count) % 3 == 0
     return observation, state, model.spec.action.random(count, generator), first
-
-
-def _entries(spec: Spec) -> Any:
-    return spec.observation.items()
 
 
 def _made_up(shape: tuple[int, ...], dtype: torch.dtype, count: int, generator: torch.Generator) -> Tensor:
@@ -165,10 +159,10 @@ def _description(model: WorldModel) -> dict[str, Any]:
     """What the graphs take and give, for whoever calls them."""
     state = {name: list(part.shape[1:]) for name, part in model.dynamics.initial(1)._asdict().items()}
     return {
-        "observation": {name: {"shape": list(e.shape), "dtype": e.dtype} for name, e in _entries(model.spec)},
+        "observation": {name: {"shape": list(e.shape), "dtype": e.dtype} for name, e in model.spec.observation.items()},
         "state": state,
         "action": model.spec.action.dim,
         "features": model.feature_dim,
         "embedding": model.encoder.embed_dim,
-        "spec": json.loads(json.dumps(model.spec.to_dict())),
+        "spec": model.spec.to_dict(),
     }

@@ -23,7 +23,7 @@ from torch import Tensor
 from agents.adapters.beliefs import as_array, belief_space, check_spaces, joined
 from worldmodel import Representation, WorldModel, load_representation
 from worldmodel.data import Spec
-from worldmodel.data.stream import final_observations, select_rows
+from worldmodel.data.stream import final_observations, select_rows, stack_observations
 
 try:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -128,7 +128,7 @@ class BeliefVecEnv(VecEnvWrapper):
     def step_wait(self) -> Any:
         observation, reward, done, infos = self.venv.step_wait()
         if (rows := np.flatnonzero(done)).size:
-            last = _stacked([infos[row]["terminal_observation"] for row in rows])
+            last = stack_observations([infos[row]["terminal_observation"] for row in rows])
             features = as_array(self._belief.peek(last, self._actions[rows], rows.tolist()))
             for k, row in enumerate(rows):
                 shown = infos[row]["terminal_observation"]
@@ -228,9 +228,3 @@ def _only_name(value: Tensor) -> str:
 
 def _row(batch: Any, index: int) -> Any:
     return {key: _row(value, index) for key, value in batch.items()} if isinstance(batch, Mapping) else batch[index]
-
-
-def _stacked(rows: list[Any]) -> Any:
-    if isinstance(rows[0], Mapping):
-        return {key: _stacked([row[key] for row in rows]) for key in rows[0]}
-    return np.stack([np.asarray(row) for row in rows])

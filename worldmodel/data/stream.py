@@ -171,7 +171,7 @@ def final_observations(info: Mapping[str, Any], index: NDArray[np.int64], num_en
         )
     if isinstance(final, Mapping) or final.dtype != object:
         return select_rows(final, index)
-    return _stack([final[i] for i in index])
+    return stack_observations([final[i] for i in index])
 
 
 def restarted(info: Mapping[str, Any], num_envs: int) -> Mask:
@@ -183,11 +183,11 @@ def select_rows(batch: Any, index: NDArray[np.int64]) -> Any:
     """Some environments of a batched observation."""
     if isinstance(batch, Mapping):
         return {key: select_rows(value, index) for key, value in batch.items()}
-    return _stack(list(batch[index])) if batch.dtype == object else batch[index]
+    return stack_observations(list(batch[index])) if batch.dtype == object else batch[index]
 
 
-def _stack(observations: list[Any]) -> Any:
+def stack_observations(observations: list[Any]) -> Any:
     """Observations of single environments as one batch."""
     if isinstance(observations[0], Mapping):
-        return {key: _stack([observation[key] for observation in observations]) for key in observations[0]}
+        return {key: stack_observations([observation[key] for observation in observations]) for key in observations[0]}
     return np.stack([np.asarray(observation) for observation in observations])
