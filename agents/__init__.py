@@ -3,8 +3,10 @@
 from agents.agent import Agent, AgentConfig
 from agents.evaluation import Evaluation, evaluate
 from agents.execution import Execution, ExecutionConfig
+from agents.parts import Parts, with_objectives, with_parts
 from agents.pretraining import Pretrainer, PretrainingConfig
-from agents.recipes import RECIPES, Recipe, make, recipe, with_encoder, with_objectives
+from agents.recipe_config import Recipe
+from agents.recipes import RECIPES, make, recipe, with_encoder
 from agents.run import RunConfig, train
 from agents.trainer_config import TrainerConfig
 from agents.watching import load_recording
@@ -16,6 +18,7 @@ __all__ = [
     "Evaluation",
     "Execution",
     "ExecutionConfig",
+    "Parts",
     "Pretrainer",
     "PretrainingConfig",
     "Recipe",
@@ -28,4 +31,5 @@ __all__ = [
     "train",
     "with_encoder",
     "with_objectives",
+    "with_parts",
 ]

@@ -36,6 +36,13 @@ class Evaluation:
         """Of the mean; 0 for a single episode."""
         return float(np.std(self.returns, ddof=1) / math.sqrt(len(self.returns))) if len(self.returns) > 1 else 0.0
 
+    @property
+    def described(self) -> str:
+        """The mean with its standard error, where there is one."""
+        if len(self.returns) == 1:
+            return f"{self.mean:.1f} (one episode)"
+        return f"{self.mean:.1f} ± {self.standard_error:.1f}"
+
 
 def evaluate(
     agent: Agent,

@@ -13,9 +13,10 @@ import numpy as np
 from agents.watching import CAPACITY, Watch, picture
 from worldmodel.data import Replay
 from worldmodel.model import WorldModel
-from worldmodel.visualize import Imagination, Inspection, imagine, latent_map, windows
+from worldmodel.visualize import Imagination, Inspection, imagine, latent_map, window_indices
 from worldmodel.visualize.files import save_frames, write_gif, write_picture
 from worldmodel.visualize.inspection import InspectionConfig, unfitted
+from worldmodel.visualize.windows import LEAD, with_lead
 
 log = logging.getLogger("worldmodel")
 
@@ -42,19 +43,35 @@ class Filming:
     def imagination(self, writer: Any, step: int) -> Imagination | None:
         """Film what the model imagines of the newest episodes, and draw a map of their latent states.
 
-        Episodes shorter than context and horizon are filmed whole; None where all are single steps.
+        Episodes shorter than context and horizon are filmed whole. None where all are single steps, and where filming fails,
+        which is said: a training is worth more than a film.
         """
+        try:
+            return self._imagination(writer, step)
+        except Exception as error:
+            log.warning("What the model imagines is not filmed at step %s: %s: %s", step, type(error).__name__, error)
+            return None
+
+    def _imagination(self, writer: Any, step: int) -> Imagination | None:
         recording = self.source.newest(CAPACITY)
-        chosen = windows(recording, CONTEXT + HORIZON, SEQUENCES, seed=step)
-        if (length := chosen.reward.shape[1]) < 2:
+        places = window_indices(recording.is_first, CONTEXT + HORIZON, SEQUENCES, seed=step)
+        chosen, length = with_lead(recording, places, LEAD), places.shape[1]
+        if length < 2:
             return None
         if self._inspection is None:
             self._inspection = unfitted(self.model, self.source.spec, self.inspection)
         if self._inspection is not None:
-            self._inspection.fit(self.model, recording, seed=step)
+            self._inspection.fit(self.model, recording, seed=step, unseen=places)
         title, context = f"{self.title}, {step:,} steps", min(CONTEXT, length // 2)
         film = imagine(
-            self.model, chosen, context=context, samples=SAMPLES, inspection=self._inspection, seed=step, title=title
+            self.model,
+            chosen,
+            context=context,
+            lead=LEAD,
+            samples=SAMPLES,
+            inspection=self._inspection,
+            seed=step,
+            title=title,
         )
         film.to_tensorboard(writer, step)
         film.save(self.folder / f"{step:09d}-imagination.gif")

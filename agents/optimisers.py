@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -49,6 +50,11 @@ class OptimiserConfig:
     def __post_init__(self) -> None:
         if self.algorithm not in ("adam", "laprop"):
             raise ValueError(f"There is no optimiser {self.algorithm!r}: choose adam or laprop.")
+        if not 0 < self.learning_rate < math.inf or self.warmup < 0:
+            raise ValueError(
+                "An optimiser needs learning_rate > 0 and warmup ≥ 0: got "
+                f"learning_rate={self.learning_rate} and warmup={self.warmup}."
+            )
 
 
 class LaProp(torch.optim.Optimizer):

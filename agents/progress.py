@@ -70,8 +70,9 @@ class Rates:
         if counters.last_evaluation is not None:
             shown["evaluation"] = f"{counters.last_evaluation:.1f}"
         if updates > 0:
-            seconds = updates_left / updates
-            shown["left"] = f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+            minutes, seconds = divmod(int(updates_left / updates), 60)
+            hours, minutes = divmod(minutes, 60)
+            shown["left"] = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
         return shown
 
 

@@ -1,4 +1,4 @@
-"""Recipes by name, with exchanged parts, and ``make``, which builds an agent from one."""
+"""Recipes by name, and ``make``, which builds an agent from one, with other parts or as it is."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ import gymnasium
 import torch
 
 from agents.agent import Agent
+from agents.parts import Parts, with_objectives, with_parts
 from agents.published import RECIPES
 from agents.recipe_config import Recipe
 from worldmodel import WorldModel, load_representation
 from worldmodel.data import Spec
-from worldmodel.objectives import ObjectiveConfig
-from worldmodel.objectives import objectives as known_objectives
-from worldmodel.registry import check_fields, unknown_name, value_of
-
-__all__ = ["RECIPES", "Recipe", "make", "recipe", "with_encoder", "with_objectives", "without_continuation"]
+from worldmodel.registry import check_fields, unknown_name
 
 
 def recipe(name: str, size: str | None = None, *, terminates: bool = True) -> Recipe:
@@ -47,44 +44,6 @@ def without_continuation(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, agent=dataclasses.replace(recipe.agent, model=model))
 
 
-def with_objectives(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """The recipe with other objectives, as ``objectives_named`` reads them; one that it has already keeps its settings.
-
-    None: as it is.
-    """
-    if not names:
-        return recipe
-    model = recipe.agent.model
-    model = dataclasses.replace(model, objectives=objectives_named(names, model.objectives))
-    return dataclasses.replace(recipe, agent=dataclasses.replace(recipe.agent, model=model))
-
-
-def objectives_named(names: Sequence[str], own: Sequence[ObjectiveConfig] = ()) -> tuple[ObjectiveConfig, ...]:
-    """The configurations of objectives given as text; those of ``own`` keep their settings.
-
-    A name alone, or with options behind commas and a weight behind a colon, as in ``vicreg,between=steps,within=episode:0.5``.
-
-    Raises:
-        ValueError: an unknown objective or option, with the nearest; a value or a weight that is not accepted.
-    """
-    chosen = []
-    for item in names:
-        text, _, weight = item.partition(":")
-        name, *options = text.split(",")
-        config = known_objectives.config(name)
-        config = next((one for one in own if type(one) is type(config)), config)
-        for option in options:
-            key, _, value = option.partition("=")
-            config = dataclasses.replace(config, **{key: value_of(type(config), key, value)})
-        if weight:
-            try:
-                config = dataclasses.replace(config, weight=float(weight))
-            except ValueError:
-                raise ValueError(f"The weight in {item!r} is no number: write {name}:0.5, say.") from None
-        chosen.append(config)
-    return tuple(chosen)
-
-
 def with_encoder(recipe: Recipe, folder: str | Path, *, freeze: bool = False) -> Recipe:
     """The recipe with the kind of encoder that the run in ``folder`` has; its weights come with ``make``."""
     config = load_representation(folder).config.encoder
@@ -97,6 +56,11 @@ def make(
     tasks: gymnasium.vector.VectorEnv,
     *,
     size: str | None = None,
+    dynamics: str | None = None,
+    behaviour: str | None = None,
+    planner: str | None = None,
+    image_encoder: str | None = None,
+    vector_encoder: str | None = None,
     objectives: Sequence[str] = (),
     encoder: str | Path | None = None,
     freeze_encoder: bool = False,
@@ -109,13 +73,15 @@ def make(
         tasks: a vector environment, from ``envs.make`` or your own; read for its spaces, its ``episode_length`` (in
             decisions) and whether it ``terminates``, where it says so.
         seed: of the first weights; left out, that of the tasks.
+        dynamics, behaviour, planner, image_encoder, vector_encoder: names of parts instead of the recipe's own, each with or
+            without options, as in dynamics="rssm,classes=16" (``Parts``).
         objectives: what the representation learns from instead of the recipe's own, as in ["barlow", "infonce:0.5"].
         encoder: the folder of a pretraining, or of a training, whose encoder this agent begins with.
         freeze_encoder: whether the encoder stays as it is.
         changes: fields of ``Recipe`` to change, such as ``batch_size=128``.
 
     Raises:
-        ValueError: an unknown recipe, size or field; spaces that the recipe cannot read; an encoder of other observations.
+        ValueError: an unknown recipe, size, part or field; spaces that the recipe cannot read; an encoder of other observations.
     """
     if isinstance(name, str):
         name = recipe(name, size, terminates=getattr(tasks, "terminates", True))
@@ -130,6 +96,7 @@ def make(
             "gymnasium.make_vec of a task of your own."
         )
     built = with_objectives(dataclasses.replace(name, **changes), objectives)
+    built = with_parts(built, Parts(dynamics, behaviour, planner, image_encoder, vector_encoder))
     if encoder is not None:
         built = with_encoder(built, encoder, freeze=freeze_encoder)
     spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)

@@ -114,7 +114,7 @@ def make_replay(
         spec,
         own + (recorded.capacity(rings) if recorded is not None else 0),
         rings,
-        device="cpu" if disk else named_device(storage),
+        device="cpu" if disk else replay_device(storage),
         extras=extras,
         directory=directory if disk else None,
         seed=seed,
@@ -149,3 +149,10 @@ class RecordedTasks(VectorEnv):
     def step(self, actions: Any) -> NoReturn:
         """There is no world to act in."""
         raise RuntimeError("There is no environment here, only its recording: give --task for one to act in.")
+
+
+def replay_device(name: str) -> torch.device:
+    """The device on which steps are kept, other than the disk; raises ValueError for none."""
+    if name.partition(":")[0] not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"replay_device={name!r} is no place for the replay: give cpu, cuda, cuda:N or disk.")
+    return named_device(name)

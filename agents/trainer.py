@@ -105,6 +105,15 @@ class Trainer:
                 f"random_decisions={decisions} leaves the replay without a sequence of {self.recipe.batch_length} steps "
                 f"to learn from: give at least {least}."
             )
+        total = self.config.steps // self.repeat
+        if not self.config.offline and (total < decisions or (total == decisions and not self.recipe.catch_up)):
+            log.warning(
+                "NOTHING WILL BE LEARNED: the run's %s decisions are no more than the first, random ones (random_decisions=%s). "
+                "Give steps of more than %s to train.",
+                f"{total:,}",
+                f"{decisions:,}",
+                f"{decisions * self.repeat:,}",
+            )
         return decisions
 
     @property
@@ -176,6 +185,8 @@ class Trainer:
         self._arrival = arrival = self.stream.step(action)
         if len(arrival.ended_index):
             self.replay.add(arrival.ended, arrival.ended_index)
+            if self.watch is not None:
+                self.watch.add_ended(arrival.ended, arrival.ended_index)
         self._owe(int(arrival.executed.sum()))
         self._returns.add(arrival, self.counters)
 
@@ -253,7 +264,7 @@ class Trainer:
                 raise
             return None
         if result is not None and not final:
-            display.say(f"{self.env_steps:>9,} steps: evaluation {result.mean:.1f} ± {result.standard_error:.1f}")
+            display.say(f"{self.env_steps:>9,} steps: evaluation {result.described}")
         self._rates.restart()
         return result
 

@@ -38,12 +38,24 @@ class Watch:
             )
         self.tasks, self.spec = tasks, watched_spec(spec)
         self.replay = Replay(self.spec, CAPACITY)
+        self._frame = torch.zeros(SIDE, SIDE, 3, dtype=torch.uint8)
 
     def add(self, current: Steps, action: Tensor) -> None:
         """The steps [N] where the environments stand, with the actions [N, A] chosen there."""
-        frame = torch.from_numpy(picture(self.tasks, SIDE).copy())
-        step = current._replace(action=action, extras={}).select(slice(0, 1))
-        self.replay.add(step._replace(observation=step.observation | {FRAME: frame.unsqueeze(0)}), [0])
+        self._frame = torch.from_numpy(picture(self.tasks, SIDE).copy())
+        self._record(current._replace(action=action).select(slice(0, 1)))
+
+    def add_ended(self, ended: Steps, index: Tensor) -> None:
+        """The last steps [K] of the environments ``index`` [K], which stand on their next episode already.
+
+        What a last step looked like can no longer be drawn: the picture of the step before it stands in.
+        """
+        if len(own := (index == 0).nonzero().flatten()):
+            self._record(ended.select(own))
+
+    def _record(self, step: Steps) -> None:
+        seen = step.observation | {FRAME: self._frame.unsqueeze(0)}
+        self.replay.add(step._replace(observation=seen, extras={}), [0])
 
     def rows(self) -> dict[str, Tensor]:
         """What was recorded, for a checkpoint."""

@@ -34,7 +34,8 @@ def register() -> None:
 class Atari(gymnasium.Env[np.ndarray, np.int64]):
     """One game. It observes the screen, uint8 [210, 160, 3]: of the last two frames the brighter, since sprites flicker.
 
-    Every step is one frame of the emulator: actions are repeated outside.
+    Every step is one frame of the emulator: actions are repeated outside. An episode ends with the game, and not with a life, of
+    which ``info["lives"]`` tells.
 
     Args:
         game: as the emulator names it, e.g. "air_raid".
@@ -58,6 +59,10 @@ class Atari(gymnasium.Env[np.ndarray, np.int64]):
         import ale_py
         from ale_py.env import AtariEnv
 
+        if not 0 <= sticky < 1 or isinstance(idle, bool) or not isinstance(idle, int) or idle < 0:
+            raise ValueError(
+                f"An Atari game takes 0 ≤ sticky < 1 and a whole number idle ≥ 0: got sticky={sticky} and idle={idle}."
+            )
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self._emulator = AtariEnv(
             game, frameskip=1, repeat_action_probability=sticky, full_action_space=full_action_space

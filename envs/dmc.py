@@ -42,6 +42,7 @@ SUITE: dict[str, tuple[str, ...]] = {
     "walker": ("stand", "walk", "run"),
 }
 EPISODE_STEPS = 1000  # of every task; lqr alone has no limit of its own, and may never converge, which is its other end
+LEAST_FAST = 64  # pixels: the side below which fast rendering draws larger pictures and averages them
 _UNLIMITED_CONTROL = 1e10  # mujoco's mjMAXVAL, which stands for an actuator without limits
 
 
@@ -88,7 +89,8 @@ class DMControl(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         render_mode: None or "rgb_array".
         size: height and width of rendered frames.
         camera: number or name of the camera that renders; None for the one that published agents see through.
-        fast_rendering: draw without shadows, reflections and multisampling, some ten times as fast; the pixels differ.
+        fast_rendering: draw without shadows, reflections and multisampling, some ten times as fast; the pixels differ. Pictures
+            of sides below 64 are averaged from larger ones.
 
     Raises:
         ValueError: the suite has no such task.
@@ -136,6 +138,7 @@ class DMControl(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self.render_mode = render_mode
         self._size = size
         self._camera = CAMERAS.get(domain, 0) if camera is None else camera
+        self._check_camera()
         self._fast, self._renderers = fast_rendering, dict[tuple[int, int], Any]()
         self.metadata = {**self.metadata, "render_fps": round(1 / self.environment.control_timestep(), 6)}
         specification = self.environment.action_spec()
@@ -177,9 +180,28 @@ class DMControl(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         with opengl.undisturbed():
             return self._drawn(height, width)
 
+    def _check_camera(self) -> None:
+        """Raise ValueError for a camera that the task does not have."""
+        model = self.environment.physics.model
+        names = [model.id2name(number, "camera") for number in range(model.ncam)]
+        if self._camera not in (*names, *range(-1, model.ncam)):
+            known = ", ".join(repr(name) for name in names if name)
+            raise ValueError(
+                f"camera={self._camera!r} is none of this task's: give {known}, a number below {model.ncam}, or -1, "
+                "the free one."
+            )
+
     def _drawn(self, height: int, width: int) -> np.ndarray:
         if not self._fast:
             return self.environment.physics.render(height, width, camera_id=self._camera)
+        # Without multisampling what is thinner than a pixel would come and go: small pictures are averaged from larger ones.
+        times = -(-LEAST_FAST // min(height, width))
+        drawn = self._drawn_fast(height * times, width * times)
+        if times == 1:
+            return drawn
+        return drawn.reshape(height, times, width, times, 3).mean((1, 3)).round().astype(np.uint8)
+
+    def _drawn_fast(self, height: int, width: int) -> np.ndarray:
         if (height, width) not in self._renderers:
             self._renderers[height, width] = self._fast_renderer(height, width)
         renderer = self._renderers[height, width]

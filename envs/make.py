@@ -218,10 +218,15 @@ def _find(task: str) -> EnvSpec:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             raise ValueError(f"The module of {task!r} is not found: {error}; install what defines the task.") from None
-    spec = gymnasium.registry.get(name)
+    spec, names = gymnasium.registry.get(name), None
+    if spec is None:  # it may be a suite's own name, as in ALE/Pong-v5
+        names = task_names()
+        spec = gymnasium.registry.get(name)
+    if (ours := f"minigrid/{name.removeprefix('MiniGrid-').rpartition('-v')[0]}") in gymnasium.registry:
+        raise ValueError(f"{name} observes its mission in a space of its own: give {ours}, the same task otherwise.")
     if spec is not None and spec.entry_point is not None:
         return spec
-    names = task_names()
+    names = names or task_names()
     # Compared without case, so that "dmc/Walker_Walk" and "cartpole" find their names.
     folded = {candidate.casefold(): candidate for candidate in names}
     nearest = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)]
@@ -279,6 +284,7 @@ def _draws_here(spec: EnvSpec) -> bool:
 
 def _check_integer(name: str, value: Any, minimum: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        example = {"image_size": 64}.get(name, minimum)
         raise ValueError(
-            f"{name}={value!r} is not accepted; give a whole number of at least {minimum}, such as {name}={minimum}."
+            f"{name}={value!r} is not accepted; give a whole number of at least {minimum}, such as {name}={example}."
         )

@@ -45,9 +45,12 @@ class MiniGrid(gymnasium.Wrapper):
     def __init__(self, original: str, render_mode: str | None = None, **options: Any) -> None:
         from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX
 
-        super().__init__(
-            gymnasium.make(original, render_mode=render_mode, disable_env_checker=True, **options).unwrapped
-        )
+        try:
+            made = gymnasium.make(original, render_mode=render_mode, disable_env_checker=True, **options)
+        except TypeError as error:
+            said = str(error).partition(" was raised")[0]
+            raise ValueError(f"{original} does not take {', '.join(options)}: {said}.") from None
+        super().__init__(made.unwrapped)
         space = self.env.observation_space
         assert isinstance(space, spaces.Dict) and space["image"].shape is not None
         states = 4  # of a door, or the direction of an agent

@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+BACKENDS = ("", "egl", "osmesa", "glfw", "off", "disable", "disabled", "false", "0")
 _PLATFORM_DEVICE = 0x313F  # EGL_PLATFORM_DEVICE_EXT
 _MAXIMUM_DEVICES = 16
 
@@ -33,9 +34,19 @@ MISSING = (
 def choose_backend() -> None:
     """Set `MUJOCO_GL` to a backend that works here: the one asked for, else EGL, else OSMesa, else "disabled".
 
-    With a display and nothing asked for, the choice is left to the libraries, which then use a window system.
+    With a display and nothing asked for, the choice is left to the libraries, which then use a window system; without one,
+    a window system that is asked for is not there.
+
+    Raises:
+        RenderingError: something is asked for that is no backend.
     """
     asked = os.environ.get("MUJOCO_GL", "").lower()
+    if asked not in BACKENDS:
+        raise RenderingError(f"MUJOCO_GL={asked} names no way to draw: unset it, or set egl, osmesa, glfw or disabled.")
+    if asked:
+        os.environ["MUJOCO_GL"] = asked  # dm_control compares with small letters
+    if asked == "glfw" and not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+        asked = ""
     if (asked == "egl" and _egl_works()) or (asked == "osmesa" and _osmesa_works()):
         return
     if asked not in ("", "egl", "osmesa") or (not asked and os.environ.get("DISPLAY")):

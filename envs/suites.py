@@ -49,9 +49,12 @@ def register(task: str) -> None:
     if suite is None:
         return
     if importlib.util.find_spec(suite.package) is None:
-        raise ValueError(
-            f"{task} needs the package {suite.package}: in the project's folder, pip install --editable '.[{suite.extra}]'."
+        line = (
+            f"in the project's folder, pip install --editable '.[{suite.extra}]'"
+            if suite.extra
+            else "pip install dm-control"
         )
+        raise ValueError(f"{task} needs the package {suite.package}: {line}.")
     importlib.import_module(suite.module).register()
 
 

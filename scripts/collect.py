@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from command import TaskOptions, one_sentence_errors
+from command import TaskOptions, check_is_no_file, one_sentence_errors
 from tyro.conf import arg
 
 import agents
@@ -46,6 +46,7 @@ def main() -> None:
         command = tyro.cli(CollectCommand, description=__doc__)
         if command.episodes < 1:
             raise ValueError(f"Give at least one episode: got episodes={command.episodes}.")
+        check_is_no_file(command.out, "--out")
         tasks = command.task.make(command.seed)
         agent = None if command.policy == "random" else load_agent(Path(command.policy), tasks)
         execution = None if agent is None else agents.Execution(command.execution)

@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from tyro.conf import Suppress
 
 import envs
+from agents.evaluation import Evaluation
+from agents.run import TASK
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,31 @@ class TaskOptions:
     time_limit: int | None = None
     """Of an episode, in environment steps; None: the task's own."""
 
+    task_options: tuple[str, ...] = ()
+    """Further arguments of the task, each as name=value: sticky=0.25, camera=1."""
+
     options: Annotated[dict[str, Any], Suppress] = field(default_factory=dict)
-    """Further arguments of the task, of a run that a program began."""
+    """The same of a run that a program began."""
 
     def make(self, seed: int, **changes: object) -> envs.TaskVectorEnv:
-        arguments = vars(self) | self.options | {"seed": seed} | changes
-        del arguments["options"]
+        given = dict(option_of(text) for text in self.task_options)
+        arguments = vars(self) | self.options | given | {"seed": seed} | changes
+        del arguments["options"], arguments["task_options"]
         return envs.make(arguments.pop("task"), **arguments)
+
+
+def option_of(text: str) -> tuple[str, Any]:
+    """``name=value``, the value read as YAML: a number, a truth value, a list or a text.
+
+    Raises:
+        ValueError: nothing of the kind, or an argument that has an option of its own.
+    """
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ValueError(f"{text!r} is no argument of a task: write name=value, such as sticky=0.25.")
+    if name in TASK:
+        raise ValueError(f"{name} has an option of its own: --{name.replace('_', '-')} {value}.")
+    return name, yaml.safe_load(value)
 
 
 def task_of(task: TaskOptions | None, logdir: Path) -> TaskOptions:
@@ -62,6 +83,26 @@ def task_of(task: TaskOptions | None, logdir: Path) -> TaskOptions:
             "here: go on with agents.train, or evaluate with agents.evaluate, in that program."
         )
     return task
+
+
+def in_words(result: Evaluation) -> str:
+    """An evaluation's return."""
+    count = len(result.returns)
+    error = " (standard error)" if count > 1 else ""
+    return f"Return over {count} episode{'s' * (count > 1)}: {result.described.removesuffix(' (one episode)')}{error}"
+
+
+def check_folder(path: Path, option: str) -> None:
+    """Raise ValueError where a file cannot be written as ``path``, since what should be a folder is a file."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give {option} the name of a file.")
+    check_is_no_file(path.parent, option)
+
+
+def check_is_no_file(folder: Path, option: str) -> None:
+    """Raise ValueError where something on the way to a folder, or in its place, is a file."""
+    if blocking := next((part for part in (folder, *folder.parents) if part.exists() and not part.is_dir()), None):
+        raise ValueError(f"{blocking} is a file, not a folder: give another {option}.")
 
 
 @contextlib.contextmanager

@@ -29,8 +29,8 @@ from tyro.conf import arg
 
 import agents
 from agents.optimisers import OptimiserConfig
+from agents.parts import objectives_named
 from agents.pretraining import Pretrainer, PretrainingConfig
-from agents.recipes import objectives_named
 from envs.distractions import distract, distraction
 from worldmodel import Representation, RepresentationConfig, objectives
 from worldmodel.data import Spec, Steps

@@ -14,14 +14,14 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from command import one_sentence_errors, task_of
+from command import check_folder, in_words, one_sentence_errors, task_of
 from train import TrainCommand
 from tyro.conf import Positional, arg
 
 import agents
 from agents.checkpoint import load_agent
 from agents.run import read_config
-from worldmodel.visualize.files import FILMS, check_suffix, save_frames
+from worldmodel.visualize.files import FILMS, FilmFile, check_suffix
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,17 @@ def main() -> None:
         count = command.num_envs or (1 if command.video else command.episodes)
         if command.video is not None:
             check_suffix(command.video, FILMS)
+            check_folder(command.video, "--video")
         tasks = options.make(
             command.seed, num_envs=count, workers=0, render_mode="rgb_array" if command.video else None
         )
         agent = load_agent(command.logdir, tasks)
-        frames: list[np.ndarray] = []
+        fps = max(round(tasks.metadata.get("render_fps", 30)), 1)
+        film = FilmFile(command.video, fps) if command.video is not None else None
 
-        def film() -> None:
-            frames.append(np.asarray(tasks.render()[0]))
+        def shoot() -> None:
+            if film is not None:
+                film.add(np.asarray(tasks.render()[0]))
 
         started = shown = time.monotonic()
         decisions = 0
@@ -69,17 +72,14 @@ def main() -> None:
 
         result = agents.evaluate(
             agent, tasks, agents.Execution(command.execution), episodes=command.episodes, seed=command.seed,
-            on_decision=film if command.video else None, on_step=progress,
+            on_decision=shoot if film else None, on_step=progress,
         )  # fmt: skip
-        fps = max(round(tasks.metadata.get("render_fps", 30)), 1)
         tasks.close()
-        print(
-            f"Return over {command.episodes} episodes: {result.mean:.1f} ± {result.standard_error:.1f} (standard error)."
-        )
+        print(f"{in_words(result)}.")
         print(json.dumps({"returns": result.returns, "lengths": result.lengths}))
-        if command.video is not None:
-            save_frames(frames, command.video, fps)
-            print(f"Filmed {len(frames)} frames: {command.video}")
+        if film is not None:
+            film.close()
+            print(f"Filmed {film.count} frames: {command.video}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from command import one_sentence_errors
+from command import check_folder, one_sentence_errors
 from train import TrainCommand
 from tyro.conf import Positional, arg
 
@@ -24,8 +24,9 @@ from agents.execution import named_device
 from agents.run import read_config
 from agents.watching import load_recording
 from worldmodel.loading import find_checkpoint
-from worldmodel.visualize.files import check_suffix, save_frames
+from worldmodel.visualize.files import check_rate, check_suffix, save_frames
 from worldmodel.visualize.inspection import InspectionConfig
+from worldmodel.visualize.windows import LEAD, with_lead
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class ImagineCommand:
     out: Path = Path("dream.gif")
     """The film, .gif or .mp4, or .png for a contact sheet."""
     context: int = 5
-    """Steps that the model sees."""
+    """Steps that the model sees, and that are shown."""
+    lead: int = LEAD
+    """Steps before those, which it sees as well, as far as they are recorded: where it acts, it remembers them."""
     horizon: int = 45
     """Steps that it imagines after them."""
     samples: int = 3
@@ -57,10 +60,13 @@ def main() -> None:
     with one_sentence_errors():
         command = tyro.cli(ImagineCommand, description=__doc__)
         check_suffix(command.out)
+        check_folder(command.out, "--out")
+        check_rate(command.fps)
         if command.map is not None:
             check_suffix(command.map, (".png",))
-        if min(command.context, command.horizon, command.samples, command.sequences) < 1:
-            raise ValueError("The context, the horizon, the samples and the sequences are at least 1 each.")
+            check_folder(command.map, "--map")
+        if min(command.context, command.horizon, command.samples, command.sequences) < 1 or command.lead < 0:
+            raise ValueError("Context, horizon, samples and sequences are at least 1 each, the lead at least 0.")
         run = read_config(command.logdir, TrainCommand)
         model = worldmodel.load(command.logdir, named_device(command.device))
         steps, spec = load_recording(command.logdir)
@@ -69,20 +75,23 @@ def main() -> None:
             f"{int(find_checkpoint(command.logdir).name):,} steps"
         )
         started = time.monotonic()
-        inspection = worldmodel.visualize.inspect(model, steps, spec, command.inspection, command.seed)
+        length = command.context + command.horizon
+        places = worldmodel.visualize.window_indices(steps.is_first, length, command.sequences, command.seed)
+        inspection = worldmodel.visualize.inspect(model, steps, spec, command.inspection, command.seed, places)
         if inspection is not None:
             shown = ", ".join(name for name in spec.observation if name in inspection.entries)
-            print(f"Inspection decoder for {shown}: trained in {time.monotonic() - started:.0f} s.")
-        length = command.context + command.horizon
-        chosen = worldmodel.visualize.windows(steps, length, command.sequences, command.seed)
-        if (found := chosen.reward.shape[1]) <= command.context:
-            raise ValueError(f"The longest recorded episode has {found} steps: give a --context below {found}.")
+            print(
+                f"Inspection decoder for {shown}: trained in {time.monotonic() - started:.0f} s, on other steps than are shown."
+            )
+        if (found := places.shape[1]) <= command.context:
+            raise ValueError(f"The recorded episodes have {found} steps or so: give a --context below {found}.")
         if found < length:
-            print(f"The longest recorded episode has {found} steps: the horizon is {found - command.context}.")
+            print(f"The recorded episodes have {found} steps or so: the horizon is {found - command.context}.")
         film = worldmodel.visualize.imagine(
             model,
-            chosen,
+            with_lead(steps, places, command.lead),
             context=command.context,
+            lead=command.lead,
             samples=command.samples,
             inspection=inspection,
             seed=command.seed,

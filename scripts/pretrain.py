@@ -25,8 +25,8 @@ from command import one_sentence_errors
 from tyro.conf import AvoidSubcommands, arg
 
 import agents
+from agents.parts import objectives_named
 from agents.pretraining import Pretrainer, PretrainingConfig
-from agents.recipes import objectives_named
 from agents.run import alone_in, read_config, write_config
 from agents.stopping import Stopped
 from worldmodel import Representation, RepresentationConfig, objectives

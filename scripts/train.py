@@ -21,24 +21,27 @@ from typing import Annotated
 
 import gymnasium
 import tyro
-from command import TaskOptions, one_sentence_errors, task_of
+from command import TaskOptions, in_words, one_sentence_errors, task_of
 from tyro.conf import AvoidSubcommands, arg
 
 import agents
 import envs
 from agents.filming import FILMS
+from agents.parts import Parts, with_parts
 from agents.recipes import without_continuation
 from agents.recorded import RecordedTasks
 from agents.run import RESULT, evaluation_envs, read_config, render_mode, train_run
 from agents.stopping import Stopped
 from worldmodel.data.recording import Recording
 from worldmodel.loading import CHECKPOINTS
+from worldmodel.registry import first_difference
 
 
 @dataclass(frozen=True)
 class TrainCommand:
     task: Annotated[TaskOptions, arg(name="")] = field(default_factory=TaskOptions)
     run: Annotated[agents.RunConfig, arg(name="")] = agents.RunConfig()
+    parts: Annotated[Parts, arg(name="")] = Parts()
     objectives: tuple[str, ...] = ()
     """What the representation learns from instead of the recipe's own objectives: names, each with or without options and a
     weight, as in barlow cpc,negatives=episode:0.5."""
@@ -59,23 +62,29 @@ def parse(arguments: list[str]) -> TrainCommand:
     first.add_argument("--resume", type=Path)
     first.add_argument("--logdir", type=Path)
     first.add_argument("--objectives", nargs="*", default=())
+    for part in dataclasses.fields(Parts):
+        first.add_argument(f"--{part.name.replace('_', '-')}", dest=part.name)
     first.add_argument("--encoder", type=Path)
     first.add_argument("--freeze-encoder", action="store_true")
     first.add_argument("--data", type=Path)
     first.add_argument("--task")
     head, _ = first.parse_known_args(arguments)
+    parts = Parts(**{part.name: getattr(head, part.name) for part in dataclasses.fields(Parts)})
     if head.resume is not None:
         if head.logdir is not None and head.logdir != head.resume:
             raise ValueError("A run goes on in its own folder: give --resume without --logdir.")
         if head.encoder is not None or head.freeze_encoder:
             raise ValueError("A run goes on with the encoder that it has: give --resume without --encoder.")
+        if given := [*parts.given, *(["objectives"] if head.objectives else [])]:
+            flag = given[0].replace("_", "-")
+            raise ValueError(f"A run goes on with the parts that it has: give --resume without --{flag}.")
         stored = read_config(head.resume, TrainCommand)
         task_of(stored.task, head.resume)
         encoder = None if stored.encoder is None else Path(stored.encoder)  # a plain string in YAML
         default = dataclasses.replace(stored, resume=head.resume, logdir=head.resume, encoder=encoder)
     else:
         name = next((a for a in arguments[:1] if not a.startswith("-")), "tdmpc2")
-        recipe = agents.with_objectives(agents.recipe(name, head.size), head.objectives)
+        recipe = with_parts(agents.with_objectives(agents.recipe(name, head.size), head.objectives), parts)
         if head.encoder is not None:
             recipe = agents.with_encoder(recipe, head.encoder, freeze=head.freeze_encoder)
         elif head.freeze_encoder:
@@ -92,12 +101,17 @@ def parse(arguments: list[str]) -> TrainCommand:
             agents.recipe(command.run.recipe.name)
             raise ValueError(f"Give the recipe before the options: train.py {command.run.recipe.name} --task ...")
         return command
-    started, given = ((dataclasses.replace(c.task, workers=0), c.run.recipe, c.run.seed) for c in (stored, command))
-    if started != given:
-        raise ValueError(
-            f"The run in {head.resume} has another task, recipe or seed than was given: "
-            "leave them out, or give a new --logdir."
-        )
+    started, now = ((dataclasses.replace(c.task, workers=0), c.run.recipe, c.run.seed) for c in (stored, command))
+    names = ("", "", "seed")
+    for name, before, after in zip(names, started, now, strict=True):
+        if found := first_difference(before, after, name):
+            option, has, given_now = found
+            raise ValueError(
+                f"The run in {head.resume} has {option.removeprefix('agent.')}={has!r}, and {given_now!r} was given: leave it "
+                "out, or give a new --logdir."
+            )
+    if not any((head.resume / CHECKPOINTS).glob("*")):
+        print(f"{head.resume} holds no checkpoint yet: the run begins anew, as it is configured there.")
     return command
 
 
@@ -164,10 +178,7 @@ def main() -> None:
         if result is None:
             print("No return: there is no environment to evaluate the agent in, only its recording.")
         else:
-            print(
-                f"Return over {len(result.returns)} episodes: {result.mean:.1f} ± {result.standard_error:.1f} (standard error); "
-                f"written to {logdir / RESULT}."
-            )
+            print(f"{in_words(result)}; written to {logdir / RESULT}.")
         print(imagination_in_words(logdir))
         if films := sorted((logdir / FILMS).glob("*-imagination.gif")):
             print(f"What it imagines: {films[-1]}")

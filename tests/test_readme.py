@@ -67,3 +67,13 @@ def test_every_command_knows_its_options(line: str, monkeypatch: pytest.MonkeyPa
 def test_every_folder_of_the_map_exists() -> None:
     for folder in re.findall(r"^\| `(\w+/)`", README, flags=re.MULTILINE):
         assert (ROOT / folder).is_dir(), folder
+
+
+def test_the_table_of_parts_is_the_registries() -> None:
+    from agents.behaviours import behaviours
+    from agents.behaviours.planners import planners
+    from worldmodel.dynamics import dynamics
+
+    rows = dict(re.findall(r"^\| `--([a-z-]+)` \| (.*) \|$", README, flags=re.MULTILINE))
+    for option, registry in (("dynamics", dynamics), ("behaviour", behaviours), ("planner", planners)):
+        assert sorted(re.findall(r"`([a-z-]+)`", rows[option])) == registry.names()

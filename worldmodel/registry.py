@@ -54,13 +54,30 @@ class Registry(Generic[Part]):
         """The name of the part that ``config`` configures."""
         return next(name for name, (config_class, _) in self._parts.items() if config_class is type(config))
 
-    def config(self, name: str, **options: Any) -> Any:
-        """The configuration of the part called ``name``, with its defaults changed by ``options``."""
+    def config_class(self, name: str) -> type:
+        """The class that configures the part called ``name``."""
         if name not in self._parts:
             raise ValueError(unknown_name(self.kind, name, self._parts))
-        config_class = self._parts[name][0]
+        return self._parts[name][0]
+
+    def config(self, name: str, **options: Any) -> Any:
+        """The configuration of the part called ``name``, with its defaults changed by ``options``."""
+        config_class = self.config_class(name)
         check_fields(config_class, options)
         return config_class(**options)
+
+    def read(self, text: str) -> tuple[str, dict[str, Any]]:
+        """A name with options behind commas, ``rssm,classes=16``, as name and options.
+
+        Raises:
+            ValueError: an unknown name or option, with the nearest; a value that is not accepted.
+        """
+        name, *pairs = text.split(",")
+        config_class, options = self.config_class(name), {}
+        for pair in pairs:
+            key, _, value = pair.partition("=")
+            options[key] = value_of(config_class, key, value)
+        return name, options
 
     def make(self, config: str | Any, /, *, options: dict[str, Any] | None = None, **context: Any) -> Part:
         """Build a part from its name or its configuration.
@@ -118,6 +135,22 @@ def config_to_dict(config: Any) -> Any:
     if isinstance(config, dict):
         return {name: config_to_dict(value) for name, value in config.items()}
     return config
+
+
+def first_difference(one: Any, other: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """The first option that two configurations have different, with both values; its name is ``model.dynamics.units``, say."""
+    if one == other:
+        return None
+    if type(one) is type(other) and dataclasses.is_dataclass(one):
+        inner = [
+            (f".{field.name}", *(getattr(c, field.name) for c in (one, other))) for field in dataclasses.fields(one)
+        ]
+    elif isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
+        inner = [(f".{i}", *pair) for i, pair in enumerate(zip(one, other, strict=True))]
+    else:
+        return name, one, other
+    found = (first_difference(mine, yours, (name + key).removeprefix(".")) for key, mine, yours in inner)
+    return next((difference for difference in found if difference), (name, one, other))
 
 
 def config_from_dict(annotation: Any, data: Any) -> Any:

@@ -76,14 +76,26 @@ def test_watched_steps_have_the_picture_of_what_is_observed_and_are_in_the_check
     trainer = filmed(tmp_path, watch=True)
     trainer.run()
     steps, spec = load_recording(tmp_path)
-    assert spec.observation[FRAME].shape == (64, 64, 3) and len(steps.reward) == 30
+    assert spec.observation[FRAME].shape == (64, 64, 3) and len(steps.reward) == 33
     tasks = pendulum(render_mode="rgb_array")
     observation, _ = tasks.reset(seed=0)
-    for t in range(8):
+    for t in range(9):
         assert np.array_equal(steps.observation["state"][t], observation[0])
         assert np.array_equal(steps.observation[FRAME][t], tasks.frame(0, 64))
-        observation, *_ = tasks.step(trainer.agent.spec.action.to_environment(steps.action[t : t + 1]))
-    assert steps.is_first.nonzero().flatten().tolist() == [0, 9, 18, 27]
+        observation, _, _, _, info = tasks.step(trainer.agent.spec.action.to_environment(steps.action[t : t + 1]))
+    assert np.array_equal(steps.observation["state"][9], info["final_obs"][0])
+    assert torch.equal(steps.observation[FRAME][9], steps.observation[FRAME][8])
+    assert steps.is_first.nonzero().flatten().tolist() == [0, 10, 20, 30]
+    assert steps.is_last.nonzero().flatten().tolist() == [9, 19, 29]
+
+
+def test_a_film_that_fails_is_said_and_ends_no_training(tmp_path, caplog, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("agents.filming.imagine", broken)
+    result = filmed(tmp_path).run()
+    assert result is not None and "not filmed at step 30: RuntimeError: no ink" in caplog.text
 
 
 def test_a_stopped_run_goes_on_watching_as_if_it_had_never_stopped(tmp_path):

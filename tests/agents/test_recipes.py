@@ -63,7 +63,7 @@ def test_wrong_names_and_numbers_are_answered_in_a_sentence(call, words):
     ("observation", "action", "words"),
     [
         (spaces.Box(-1, 1, (3,)), spaces.MultiBinary(3), "MultiBinary.*accepted are Box"),
-        (spaces.Text(5), spaces.Discrete(2), "'text' is a text of 3 words at most: choose the encoder 'several'"),
+        (spaces.Text(5), spaces.Discrete(2), "'text' is a text of 3 words at most: add --image-encoder convolutional"),
         (spaces.Box(0, 255, (8, 8, 3), "uint8"), spaces.Discrete(2), "'image' is an image of shape"),
     ],
 )
@@ -176,7 +176,7 @@ def test_a_decoder_free_recipe_is_dreamers_with_another_objective(name, objectiv
 
 
 def test_an_objective_takes_options_behind_commas():
-    found = agents.recipes.objectives_named(["vicreg,between=steps,within=episode,invariance=10:0.5", "cpc,horizon=3"])
+    found = agents.parts.objectives_named(["vicreg,between=steps,within=episode,invariance=10:0.5", "cpc,horizon=3"])
     assert (found[0].between, found[0].within, found[0].invariance, found[0].weight) == ("steps", "episode", 10.0, 0.5)
     assert found[1].horizon == 3 and isinstance(found[1].horizon, int)
 
@@ -193,7 +193,7 @@ def test_an_objective_takes_options_behind_commas():
 )
 def test_wrong_options_of_an_objective_are_answered_in_a_sentence(text, words):
     with pytest.raises(ValueError, match=words):
-        agents.recipes.objectives_named([text])
+        agents.parts.objectives_named([text])
 
 
 def test_objectives_are_exchanged_by_name_and_weight():

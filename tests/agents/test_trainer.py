@@ -59,8 +59,9 @@ def test_updates_and_random_decisions_are_as_many_as_asked_for(
     assert trainer.learner.updates == updates
 
 
-def test_nothing_is_learned_before_the_random_decisions_are_made(tmp_path):
+def test_nothing_is_learned_before_the_random_decisions_are_made_and_that_is_said(tmp_path, caplog):
     trainer = tiny_trainer(envs.make("Counting-v0"), tmp_path, steps=9, recipe={"random_decisions": 10})
+    assert "NOTHING WILL BE LEARNED: the run's 9 decisions" in caplog.text and "more than 10 to train" in caplog.text
     before = {name: value.clone() for name, value in weights(trainer).items()}
     trainer.run()
     assert trainer.learner.updates == 0
@@ -189,7 +190,9 @@ def test_what_cannot_work_later_is_refused_before_the_first_step(tmp_path):
     tasks = own_environments(AutoresetMode.SAME_STEP)
     with pytest.raises(ValueError, match="5 episodes cannot be shared evenly by 2 environments"):
         tiny_trainer(tasks, tmp_path, evaluation_tasks=tasks)
-    with pytest.raises(ValueError, match="There is no device 'gpu'"):
+    with pytest.raises(
+        ValueError, match="replay_device='gpu' is no place for the replay: give cpu, cuda, cuda:N or disk"
+    ):
         tiny_trainer(tasks, tmp_path, replay_device="gpu")
     with pytest.raises(ValueError, match="made for other spaces"):
         agents.train(agents.make(tiny_recipe(), tasks), envs.make("Pendulum-v1"), steps=5, logdir=tmp_path)

@@ -75,7 +75,7 @@ def test_the_run_of_a_program_is_known_to_the_commands(tmp_path):
     tasks = envs.make("Pendulum-v1", time_limit=12, seed=3)
     recipe = quick_recipe()
     plain = agents.ExecutionConfig(device="cpu", precision="float32", compile="no")
-    agent = agents.make(recipe, tasks, batch_size=4, random_decisions=8)
+    agent = agents.make(recipe, tasks, batch_size=4, train_ratio=16.0, random_decisions=8)
     agents.train(agent, tasks, steps=10, logdir=tmp_path, execution=plain, eval_episodes=1, final_episodes=1)
     said = command("evaluate.py", tmp_path, "--episodes", 2, *PLAIN)
     assert said.code == 0, said.error
@@ -93,7 +93,7 @@ def quick_recipe():
 
 
 def trained(tasks, logdir):
-    agent = agents.make(quick_recipe(), tasks, batch_size=4, random_decisions=12)
+    agent = agents.make(quick_recipe(), tasks, batch_size=4, train_ratio=16.0, random_decisions=12)
     options = {"films": 0, "eval_episodes": 1, "final_episodes": 1, "eval_every": 0}
     plain = agents.ExecutionConfig(device="cpu", precision="float32", compile="no")
     agents.train(agent, tasks, steps=12, logdir=logdir, execution=plain, **options)

@@ -40,7 +40,9 @@ def test_every_recipe_is_seen_dreaming_in_each_format(run, tmp_path):
 
 def test_short_episodes_are_shown_whole_and_that_is_said(run, tmp_path):
     said = command("imagine.py", run[1], "--out", tmp_path / "dream.png", *QUICK)
-    assert "episode has 13 steps: the horizon is 8" in said.out or "episode has 12 steps: the horizon is 7" in said.out
+    assert (
+        "episodes have 13 steps or so: the horizon is 8" in said.out or "12 steps or so: the horizon is 7" in said.out
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,9 @@ def test_short_episodes_are_shown_whole_and_that_is_said(run, tmp_path):
         (["--out", "dream.avi"], "give a name that ends in .gif, .mp4 or .png"),
         (["--map", "map.gif"], "give a name that ends in .png"),
         (["--context", "0"], "at least 1 each"),
+        (["--fps", "0"], "more than 0 and at most 1000 frames a second"),
+        (["--out", "pyproject.toml/dream.gif"], "is a file, not a folder: give another --out"),
+        (["--lead", "-1"], "the lead at least 0"),
         (["--context", "13", "--inspection.updates", "1"], "give a --context below 1"),
     ],
 )

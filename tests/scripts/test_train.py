@@ -145,7 +145,16 @@ def test_a_second_run_into_the_same_folder_is_refused_in_a_sentence(whole):
             "observation='pixel' is not available; use observation='state', 'pixels' or 'both'",
         ),
         (["tdmpc2", "--device", "gpu"], "There is no device 'gpu': give auto, cpu"),
-        (["tdmpc2", "--replay-device", "gpu"], "There is no device 'gpu': give auto, cpu"),
+        (
+            ["tdmpc2", "--replay-device", "dsk"],
+            "replay_device='dsk' is no place for the replay: give cpu, cuda, cuda:N or disk",
+        ),
+        (["dreamerv3", "--dynamics", "rsm"], "no dynamics named 'rsm': did you mean 'rssm'"),
+        (["dreamerv3", "--planner", "icem"], "actor-critic does not plan: choose the behaviour shooting"),
+        (["dreamerv3", "--objectives", "barlow:-1"], "weight is 0 or more: got weight=-1"),
+        (["tdmpc2", "--task-options", "gravity"], "'gravity' is no argument of a task: write name=value"),
+        (["tdmpc2", "--task-options", "num_envs=2"], "num_envs has an option of its own: --num-envs 2"),
+        (["tdmpc2", "--task-options", "gravty=1"], "Pendulum-v1 has no argument 'gravty'; accepted are"),
         (["tdmpc2", "--log-every", "0"], "log_every is at least 1"),
         (["dreamerv3", "--objectives", "barlo"], "no objective named 'barlo': did you mean 'barlow'"),
         (["--resume", "nowhere"], "nowhere has no config.yaml: give the folder of a run"),
@@ -220,7 +229,7 @@ def test_help_uses_the_words_of_the_papers():
 def test_a_run_goes_on_with_what_it_was_started_with_alone(whole, changed):
     before = (whole[0] / "config.yaml").read_bytes()
     said = command("train.py", "--resume", whole[0], *changed)
-    assert_one_sentence(said, "has another task, recipe or seed than was given")
+    assert_one_sentence(said, "was given: leave it out, or give a new --logdir")
     assert (whole[0] / "config.yaml").read_bytes() == before
 
 

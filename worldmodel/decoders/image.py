@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from worldmodel.data import Spec
 from worldmodel.decoders.base import Decoder, DecoderConfig, decoders
-from worldmodel.nn.images import SMALLEST, ChannelNorm, UpsampledConv2d, image_entries, stages, widths
+from worldmodel.nn.images import SMALLEST, ChannelNorm, UpsampledConv2d, check_widths, image_entries, stages, widths
 from worldmodel.nn.rms import BlockLinear, RMSLinear, initialise_by_fan_in
 
 
@@ -31,6 +31,9 @@ class ImageDecoderConfig(DecoderConfig):
     error: Literal["squared", "cross-entropy"] = "squared"
     """Squared, as published, or binary cross-entropy, which learns small things before a plain white ground, where the squared
     error's gradient dies in the sigmoid."""
+
+    def __post_init__(self) -> None:
+        check_widths("An image decoder", self.depth, self.multipliers, self.kernel)
 
 
 @decoders.register("image", ImageDecoderConfig)

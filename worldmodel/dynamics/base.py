@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ State = Any
 @dataclass(frozen=True)
 class DynamicsConfig:
     """What every dynamics' configuration derives from."""
+
+    objectives: ClassVar[tuple[str, ...]] = ()
+    """Names of objectives without which nothing teaches these dynamics to look ahead; none where ``filter`` has losses."""
 
 
 class Filtered(NamedTuple):

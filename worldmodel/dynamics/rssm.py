@@ -41,6 +41,11 @@ class RSSMConfig(DynamicsConfig):
     representation_weight: float = 0.1
     """Weight of KL(posterior ‖ stop-gradient prior), which makes the posterior predictable."""
 
+    def __post_init__(self) -> None:
+        for name in ("deterministic", "hidden", "groups", "blocks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"The recurrent model takes {name} ≥ 1: got {name}={getattr(self, name)}.")
+
 
 class RSSMState(NamedTuple):
     deterministic: Tensor

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from worldmodel.nn import NormedLinear, SimNorm, initialise
 
 @dataclass(frozen=True)
 class SimNormDynamicsConfig(DynamicsConfig):
+    objectives: ClassVar[tuple[str, ...]] = ("consistency",)
     latent_dim: int = 512
     """Size of the latent state, a multiple of group_size."""
     units: int = 512

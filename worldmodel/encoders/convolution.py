@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from worldmodel.data import Spec
 from worldmodel.encoders.base import Encoder, EncoderConfig, encoders
-from worldmodel.nn.images import SMALLEST, ChannelNorm, MaxPool, image_entries, stages, widths
+from worldmodel.nn.images import SMALLEST, ChannelNorm, MaxPool, check_widths, image_entries, stages, widths
 from worldmodel.nn.rms import initialise_by_fan_in
 
 
@@ -22,6 +22,9 @@ class ConvolutionalEncoderConfig(EncoderConfig):
     """One for each halving of an image of side 64; smaller ones take the last, larger ones the first several times."""
     kernel: int = 5
     """Side of the convolutions, odd."""
+
+    def __post_init__(self) -> None:
+        check_widths("A convolutional encoder", self.depth, self.multipliers, self.kernel)
 
 
 @encoders.register("convolutional", ConvolutionalEncoderConfig)

@@ -40,7 +40,7 @@ class VectorEncoder(Encoder):
             if entry.kind != "vector":
                 raise ValueError(
                     f"The vector encoder reads vectors, but observation {name!r} is {entry.described}: "
-                    "choose the encoder 'several', or a task with observation='state'."
+                    "add --image-encoder convolutional (image_encoder= in Python), and images and texts get their own encoders."
                 )
         self.keys = tuple(spec.observation)
         self.symlog = config.symlog

@@ -41,6 +41,15 @@ def stages(side: int) -> int | None:
     return count if side == SMALLEST << count else None
 
 
+def check_widths(what: str, depth: int, multipliers: tuple[int, ...], kernel: int) -> None:
+    """Raise ValueError for numbers that no convolutional network has."""
+    if depth < 1 or not multipliers or min(multipliers) < 1 or kernel < 1 or kernel % 2 == 0:
+        raise ValueError(
+            f"{what} takes depth ≥ 1, one or more multipliers ≥ 1 and an odd kernel: got depth={depth}, "
+            f"multipliers={multipliers}, kernel={kernel}."
+        )
+
+
 def widths(depth: int, multipliers: tuple[int, ...], count: int) -> list[int]:
     """Channels after each of ``count`` halvings: the last multipliers of those given; beyond them, the first again."""
     extended = multipliers[:1] * max(count - len(multipliers), 0) + multipliers

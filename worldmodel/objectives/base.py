@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,6 +20,10 @@ class ObjectiveConfig:
 
     weight: float = 1.0
     """Weight of its losses."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"An objective's weight is 0 or more: got weight={self.weight}.")
 
 
 @dataclass

@@ -41,7 +41,8 @@ class MAE(Objective):
         super().__init__()
         if patches is None:
             raise ValueError(
-                "Masked patches need an encoder that looks at patches: choose 'patches', or the objective 'inpainting'."
+                "Masked patches need an encoder that looks at patches: add --image-encoder patches "
+                "(image_encoder= in Python), or take the objective inpainting."
             )
         self.config, self.patches, self.names = config, patches, pictures_of(spec, "The masked autoencoder")
         self.hidden = round(config.share * patches.number)

@@ -16,7 +16,7 @@ FILMS = (".gif", ".mp4")
 
 def check_suffix(path: Path, accepted: Sequence[str] = (*FILMS, ".png")) -> None:
     """Raise ValueError unless the file's name ends as one that can be written."""
-    if path.suffix not in accepted:
+    if path.suffix.lower() not in accepted:
         names = " or ".join([", ".join(accepted[:-1]), accepted[-1]] if len(accepted) > 1 else accepted)
         raise ValueError(f"{path.name!r} cannot be written: give a name that ends in {names}.")
 
@@ -28,21 +28,64 @@ def save_frames(frames: Sequence[np.ndarray], path: Path, fps: float) -> None:
         ValueError: another suffix.
     """
     check_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".png":
+    if path.suffix.lower() == ".png":
+        path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(frames[0]).save(path)
-    elif path.suffix == ".gif":
-        path.write_bytes(as_gif(frames, fps))
-    else:
-        # Even sides are enough for H.264; imageio would stretch pictures to multiples of 16.
-        imageio.mimwrite(path, list(frames), fps=fps, macro_block_size=2)  # type: ignore[arg-type]
+        return
+    film = FilmFile(path, fps)
+    for frame in frames:
+        film.add(frame)
+    film.close()
+
+
+class FilmFile:
+    """A film that is written while it is made, .gif or .mp4: no frame is kept; those of a GIF are, compressed, until its end.
+
+    Raises:
+        ValueError: another suffix, or no rate of frames.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        check_suffix(path, FILMS)
+        check_rate(fps)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.fps, self.count = path, fps, 0
+        self._writer: Any = None
+        self._encoded: list[bytes] = []
+
+    def add(self, frame: np.ndarray) -> None:
+        """A picture uint8 [H, W, 3], of one size with all others."""
+        self.count += 1
+        if self.path.suffix.lower() == ".gif":
+            file = io.BytesIO()
+            Image.fromarray(frame).save(file, "PNG", compress_level=1)
+            self._encoded.append(file.getvalue())
+            return
+        if self._writer is None:
+            # Even sides are enough for H.264; imageio would stretch pictures to multiples of 16.
+            self._writer = imageio.get_writer(self.path, fps=self.fps, macro_block_size=2)
+        self._writer.append_data(frame)
+
+    def close(self) -> None:
+        """Finish the file; nothing is written where there was no frame."""
+        if self._writer is not None:
+            self._writer.close()
+        if self._encoded:
+            frames = [np.asarray(Image.open(io.BytesIO(encoded))) for encoded in self._encoded]
+            self.path.write_bytes(as_gif(frames, self.fps))
+
+
+def check_rate(fps: float) -> None:
+    """Raise ValueError unless films can be shown at so many frames a second."""
+    if not 0 < fps <= 1000:
+        raise ValueError(f"A film shows more than 0 and at most 1000 frames a second: got fps={fps}.")
 
 
 def as_gif(frames: Sequence[np.ndarray], fps: float) -> bytes:
-    """The bytes of an endless GIF."""
-    first, *rest = (
-        Image.fromarray(frame).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE) for frame in frames
-    )
+    """The bytes of an endless GIF, in 256 colours, chosen from some of its frames: what is bright and rare keeps its own."""
+    chosen = [frames[i] for i in sorted({round(k * (len(frames) - 1) / 7) for k in range(8)})]
+    palette = Image.fromarray(np.concatenate(chosen)).quantize(256, Image.Quantize.FASTOCTREE)
+    first, *rest = (Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     file = io.BytesIO()
     first.save(file, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
     return file.getvalue()

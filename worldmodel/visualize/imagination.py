@@ -47,7 +47,11 @@ class Imagination:
     latent_baseline: Tensor
     """[B, H]: the same of features that stay as they were at the context's end."""
     context: int
+    lead: int = 0
+    """Steps that it had seen before those."""
     title: str = ""
+    inspected: tuple[str, ...] = ()
+    """Observations that the model itself cannot give back: an inspection decoder drew them."""
 
     @property
     def horizon(self) -> int:
@@ -88,6 +92,13 @@ class Imagination:
             torch.cat(baseline, dim=-1).mean(-1).sqrt(),
         )
 
+    @property
+    def error_unit(self) -> str:
+        """What the errors are shares of."""
+        if any(value.ndim == 5 for value in self.truth.values()):
+            return "shares of the images' range"
+        return "in deviations" if self.truth else "latent features"
+
     @functools.cached_property
     def frames(self) -> list[np.ndarray]:
         """The film: a picture uint8 [height, width, 3] for each step."""
@@ -109,7 +120,7 @@ class Imagination:
             ValueError: another suffix.
         """
         path = Path(path)
-        save_frames([self.contact_sheet] if path.suffix == ".png" else self.frames, path, fps)
+        save_frames([self.contact_sheet] if path.suffix.lower() == ".png" else self.frames, path, fps)
 
     def to_tensorboard(self, writer: Any, step: int, tag: str = "imagination", fps: float = 10.0) -> None:
         """Show the film in TensorBoard; ``writer`` is a ``torch.utils.tensorboard.SummaryWriter``."""
@@ -123,6 +134,7 @@ def imagine(
     *,
     context: int = 5,
     horizon: int | None = None,
+    lead: int = 0,
     samples: int = 3,
     inspection: Decode | None = None,
     seed: int = 0,
@@ -130,37 +142,45 @@ def imagine(
 ) -> Imagination:
     """Let ``model`` see the first ``context`` steps of each sequence, and imagine the rest along the actions taken there.
 
-    The belief begins with the first step: the model knows nothing of what came before it. A dynamics without randomness is
-    shown once, however many samples are asked for.
+    The belief begins with the first step, lead included: the model knows nothing of what came before it. A dynamics without
+    randomness is shown once, however many samples are asked for.
 
     Args:
-        steps: [B, T] or [T], each sequence inside one episode.
+        steps: [B, T] or [T], each sequence inside one episode, but for its lead.
         context: steps that are seen, at least 1.
         horizon: steps that are imagined; None for all that are left.
+        lead: first steps of each sequence, which are seen as well, and not shown.
         samples: futures that are drawn.
         inspection: what gives back observations that the model has no decoder for (see ``inspect``).
 
     Raises:
+        TypeError: something else than steps.
         ValueError: too few steps, or an episode that ends inside a sequence.
     """
+    if not isinstance(steps, Steps):
+        raise TypeError(
+            f"A {type(steps).__name__} is not what is looked at: give worldmodel.data.Steps [B, T], such as "
+            "visualize.windows(steps, length=50, count=3)."
+        )
     steps = steps._replace(extras={})
     steps = steps.select((None, slice(None))) if steps.reward.ndim == 1 else steps
-    available = steps.reward.shape[1]
+    available = steps.reward.shape[1] - lead
     horizon = available - context if horizon is None else horizon
     if context < 1 or horizon < 1 or samples < 1 or context + horizon > available:
         raise ValueError(
             f"{available} steps cannot be {context} of context and {horizon} of imagination, {samples} times: "
             f"give at least 1 of each, and together at most {available}."
         )
-    steps = steps.select((slice(None), slice(0, context + horizon))).to(next(model.parameters()).device)
-    if steps.is_first[:, 1:].any():
+    steps = steps.select((slice(None), slice(0, lead + context + horizon))).to(next(model.parameters()).device)
+    if steps.is_first[:, lead + 1 :].any():
         raise ValueError("An episode begins inside a sequence: give stretches of single episodes, as `windows` does.")
     samples = samples if model.dynamics.stochastic else 1
     training = model.training
     model.eval()
     with torch.random.fork_rng([steps.reward.device] if steps.reward.is_cuda else []):
         torch.manual_seed(seed)
-        believed = model.scene(steps).filtered.states
+        believed = map_state(lambda tensor: tensor[:, lead:], model.scene(steps).filtered.states)
+        steps = steps.select((slice(None), slice(lead, None)))
         batch = steps.reward.shape[0]
 
         def repeated(tensor: Tensor) -> Tensor:
@@ -174,7 +194,8 @@ def imagine(
     features = torch.cat([seen, dreamt], dim=2)
     actions = steps.action[:, :-1].expand(samples, -1, -1, -1)
     reward, continuation = model.outcomes(features[:, :, :-1], actions, features[:, :, 1:])
-    decoded = (inspection(features) if inspection is not None else {}) | model.decode(features)
+    own = model.decode(features)
+    decoded = (inspection(features) if inspection is not None else {}) | own
     model.train(training)
 
     def led_to(value: Tensor) -> Tensor:
@@ -194,5 +215,7 @@ def imagine(
         latent_error=distance(dreamt - all_believed[:, context:]),
         latent_baseline=distance((all_believed[:, context - 1 : context] - all_believed[:, context:]).unsqueeze(0)),
         context=context,
+        lead=lead,
         title=title,
+        inspected=tuple(name for name in names if name not in own),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,6 +32,13 @@ class InspectionConfig:
     """Steps of each."""
     learning_rate: float = 2e-3
 
+    def __post_init__(self) -> None:
+        if self.updates < 1 or self.batch_size < 1 or not 0 < self.learning_rate < math.inf:
+            raise ValueError(
+                "An inspection decoder learns from 1 or more updates of 1 or more steps, at a learning rate above 0: got "
+                f"updates={self.updates}, batch_size={self.batch_size}, learning_rate={self.learning_rate}."
+            )
+
 
 class Inspection(nn.Module):
     """Features [..., F] → observations by name, for a model that has no decoder for them.
@@ -55,10 +63,14 @@ class Inspection(nn.Module):
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         return self.decoder(features)
 
-    def fit(self, model: WorldModel, steps: Steps, seed: int = 0) -> float:
+    def fit(self, model: WorldModel, steps: Steps, seed: int = 0, unseen: Tensor | None = None) -> float:
         """Learn to give back what was seen in a recording [N], which also holds the entries that the model does not observe.
 
         Neither the model nor the random state of the process is touched; a second call goes on from the first.
+
+        Args:
+            unseen: places in the recording that nothing is learned from, since they will be shown; left out where they are more
+                than half of it.
 
         Returns:
             The mean loss of the last tenth of the updates.
@@ -66,12 +78,15 @@ class Inspection(nn.Module):
         device = next(self.parameters()).device
         rows = believed_features(model, steps)
         observation = {name: value[: len(rows)].to(device) for name, value in steps.observation.items()}
+        places = torch.arange(len(rows))
+        if unseen is not None and 2 * unseen.numel() <= len(rows):
+            places = places[~torch.isin(places, unseen.flatten())]
         generator = torch.Generator().manual_seed(seed)
         optimiser = torch.optim.Adam(self.parameters(), self.config.learning_rate)
-        updates, self._fitted, losses = self.config.updates // (3 if self._fitted else 1), True, []
+        updates, self._fitted, losses = max(self.config.updates // (3 if self._fitted else 1), 1), True, []
         with torch.enable_grad():
             for update in range(updates):
-                index = torch.randint(len(rows), (self.config.batch_size,), generator=generator).to(device)
+                index = places[torch.randint(len(places), (self.config.batch_size,), generator=generator)].to(device)
                 batch = {name: value[index] for name, value in observation.items()}
                 # Towards the end smaller steps, which take the noise out of the picture.
                 optimiser.param_groups[0]["lr"] = self.config.learning_rate * (1 - update / updates)
@@ -115,15 +130,17 @@ def inspect(
     spec: Spec | None = None,
     config: InspectionConfig = InspectionConfig(),
     seed: int = 0,
+    unseen: Tensor | None = None,
 ) -> Inspection | None:
     """An inspection of a model, fitted to a recording [N] of steps; None where the model's own decoders show everything.
 
     Args:
         spec: of the recording, where it holds more than the model observes (frames, say).
+        unseen: places that it does not learn from, such as the ``window_indices`` of what it is to show.
     """
     inspection = unfitted(model, spec or model.spec, config, seed)
     if inspection is not None:
-        inspection.fit(model, steps, seed)
+        inspection.fit(model, steps, seed, unseen)
     return inspection
 
 

@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from worldmodel.model import WorldModel
 
 SIDE, MARGIN, HEADER = 320, 10, 36
+WIDE = 256  # features; of more than that only the first components are computed
 
 
 def latent_map(model: WorldModel, steps: Steps, title: str = "") -> np.ndarray:
     """A recording [N] of steps in the first two principal components of its latent features: uint8 [height, width, 3].
 
-    Left coloured by reward, right by the time in the episode.
+    Left coloured by reward, right by the time in the episode; an episode whose beginning is not recorded is left out where it is
+    less than half of all.
     """
+    whole = int(steps.is_first.int().argmax()) if steps.is_first.any() else 0
+    steps = steps.select(slice(whole, None)) if 2 * whole < len(steps.reward) else steps
     features = believed_features(model, steps).cpu()
     points, explained = principal_components(features)
     begin, end = episodes(steps.is_first)
@@ -56,8 +60,14 @@ def principal_components(features: Tensor, count: int = 2) -> tuple[Tensor, Tens
     The sign of each is such that the largest coordinate is positive.
     """
     centred = features.double() - features.double().mean(0)
-    _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
-    points = centred @ directions[:count].T
+    if min(centred.shape) <= WIDE:
+        _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
+        directions = directions.T
+    else:  # the whole decomposition would take minutes
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            _, spread, directions = torch.svd_lowrank(centred, q=count + 10, niter=8)
+    points = centred @ directions[:, :count]
     largest = points.gather(0, points.abs().argmax(0, keepdim=True))
-    share = spread[:count].square() / spread.square().sum().clamp(min=1e-12)
+    share = spread[:count].square() / centred.square().sum().clamp(min=1e-12)
     return (points * torch.where(largest < 0, -1.0, 1.0)).float(), share

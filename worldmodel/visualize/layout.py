@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from PIL import ImageDraw
 
-from worldmodel.visualize.drawing import DREAMS, INK, LINE, SEES, Curve, canvas, fitting, frame, plot, write
+from worldmodel.visualize.drawing import DREAMS, GREY, INK, LINE, SEES, Curve, canvas, fitting, frame, plot, write
 
 if TYPE_CHECKING:
     from worldmodel.visualize.imagination import Imagination
@@ -37,7 +38,11 @@ def film(imagination: Imagination) -> list[np.ndarray]:
     width = max(FILM_SIDE + GAP, (FILM_WIDTH - labels) // columns)
     size = (
         2 * MARGIN + labels + columns * width,
-        HEADER + 2 * LINE + len(rows) * (FILM_SIDE + GAP) + len(curves[0]) * (PLOT_HEIGHT + GAP),
+        HEADER
+        + len(legend(imagination)) * LINE
+        + GAP // 2
+        + len(rows) * (FILM_SIDE + GAP)
+        + len(curves[0]) * (PLOT_HEIGHT + GAP),
     )
     pictures = []
     for now in range(imagination.context + imagination.horizon):
@@ -56,7 +61,7 @@ def film(imagination: Imagination) -> list[np.ndarray]:
                 x = MARGIN + labels + b * width
                 plot(draw, (x, y, x + width - GAP, y + PLOT_HEIGHT), curves[b][index], imagination.context, now)
             y += PLOT_HEIGHT + GAP
-        legend(draw, imagination, y)
+        write_lines(draw, y, legend(imagination), size[0])
         pictures.append(np.asarray(page))
     return pictures
 
@@ -67,19 +72,18 @@ def contact_sheet(imagination: Imagination) -> np.ndarray:
     times = sheet_times(imagination)
     width = max(SHEET_WIDTH, LABELS + len(times) * (SHEET_SIDE + GAP)) if rows else SHEET_WIDTH
     curves = [curves_of(imagination, b) for b in range(len(imagination.reward))]
-    block = (
-        (LINE + GAP // 2 if rows else 0) + len(rows) * (SHEET_SIDE + GAP) + len(curves[0]) * (PLOT_HEIGHT + GAP) + GAP
-    )
-    size = (2 * MARGIN + width, HEADER + len(curves) * block + 2 * LINE)
+    block = LINE + GAP // 2 + len(rows) * (SHEET_SIDE + GAP) + len(curves[0]) * (PLOT_HEIGHT + GAP) + LINE + GAP
+    size = (2 * MARGIN + width, HEADER + len(curves) * block + len(legend(imagination)) * LINE)
     page, draw = canvas(*size)
     header(draw, imagination, size[0])
     y = HEADER
     for b, own in enumerate(curves):
+        write(draw, MARGIN, y, f"sequence {b + 1}" if len(curves) > 1 else "")
         if rows:
             for column, now in enumerate(times):
                 x = MARGIN + LABELS + column * (SHEET_SIDE + GAP)
                 write(draw, x + SHEET_SIDE // 2, y, f"step {now + 1}", border_of(imagination, now), "ma")
-            y += LINE + GAP // 2
+        y += LINE + GAP // 2
         for row in rows:
             write(draw, MARGIN, y + SHEET_SIDE // 2, row.label, anchor="lm")
             for column, now in enumerate(times):
@@ -90,8 +94,9 @@ def contact_sheet(imagination: Imagination) -> np.ndarray:
         for curve in own:
             plot(draw, (MARGIN, y, MARGIN + width, y + PLOT_HEIGHT), curve, imagination.context)
             y += PLOT_HEIGHT + GAP
-        y += GAP
-    legend(draw, imagination, y)
+        time_axis(draw, imagination, y - GAP, width)
+        y += LINE + GAP
+    write_lines(draw, y, legend(imagination), size[0])
     return np.asarray(page)
 
 
@@ -122,14 +127,10 @@ def picture_rows(imagination: Imagination) -> list[Row]:
 def curves_of(imagination: Imagination, b: int) -> list[Curve]:
     """What is drawn of sequence b: vector entries, reward, continuation, and the error by horizon."""
     curves = []
-    for name, value in imagination.truth.items():
-        if value.ndim == 5:
-            continue
-        imagined = imagination.imagined[name]
-        for index in range(value.shape[2]):
-            label = f"{name}[{index}]" if value.shape[2] > 1 else name
-            curves.append(curve_of(label, value[:, :, index].numpy(), imagined[..., index].numpy(), b))
-    curves = curves[:MOST_CURVES]
+    for name, index in entries_drawn(imagination):
+        value, imagined = imagination.truth[name], imagination.imagined[name]
+        label = f"{name}[{index}]" if value.shape[2] > 1 else name
+        curves.append(curve_of(label, value[:, :, index].float().numpy(), imagined[..., index].numpy(), b))
     curves.append(curve_of("reward", imagination.reward.numpy(), imagination.imagined_reward.numpy(), b))
     if imagination.imagined_continuation is not None:
         goes_on = imagination.imagined_continuation[:, b].numpy()
@@ -137,9 +138,23 @@ def curves_of(imagination: Imagination, b: int) -> list[Curve]:
     model, baseline = (error.numpy() for error in imagination.errors())
     high = float(max(model.max(), baseline.max()))
     unseen = np.full(imagination.context, np.nan)
-    label = "error" if imagination.truth else "latent error"
     by_horizon = np.concatenate([unseen, model[b]])[None]
-    return [*curves, Curve(label, np.concatenate([unseen, baseline[b]]), by_horizon, 0.0, high)]
+    return [*curves, Curve("error", np.concatenate([unseen, baseline[b]]), by_horizon, 0.0, high)]
+
+
+def entries_drawn(imagination: Imagination) -> list[tuple[str, int]]:
+    """The vector entries that get a curve, by name and place: all, or the eight that change most of more than that.
+
+    How much one changes is its deviation within the sequences, as a share of its range over all of them.
+    """
+    vectors = {name: value.float() for name, value in imagination.truth.items() if value.ndim == 3}
+    entries = [(name, index) for name, value in vectors.items() for index in range(value.shape[2])]
+    if len(entries) <= MOST_CURVES:
+        return entries
+    change = torch.cat(
+        [value.std(1).mean(0) / (value.amax((0, 1)) - value.amin((0, 1))).clamp(min=1e-9) for value in vectors.values()]
+    )
+    return [entries[place] for place in sorted(change.topk(MOST_CURVES).indices.tolist())]
 
 
 def curve_of(label: str, truth: np.ndarray, imagined: np.ndarray, b: int) -> Curve:
@@ -158,9 +173,16 @@ def header(draw: ImageDraw.ImageDraw, imagination: Imagination, width: int, now:
     """The title; below, what the model is doing."""
     write(draw, MARGIN, 5, fitting(imagination.title or "What the model imagines", width - 2 * MARGIN))
     context, horizon = imagination.context, imagination.horizon
-    steps = f"{context} step{'s' * (context > 1)}"
-    if now is None:
-        text, colour = f"green: sees {steps}. red: imagines {horizon} more along the actions taken.", INK
+    steps = f"{context} step{'s' * (context > 1)}" + (
+        f" and up to {imagination.lead} before" if imagination.lead else ""
+    )
+    if now is None and any(value.ndim == 5 for value in imagination.truth.values()):
+        text, colour = f"Green: it sees {steps}. Red: it imagines {horizon} more along the actions taken.", INK
+    elif now is None:
+        text, colour = (
+            f"On green ground it sees {steps}; after that it imagines {horizon} along the actions taken.",
+            INK,
+        )
     elif now < context:
         text, colour = f"step {now + 1}: sees ({context} in all)", SEES
     else:
@@ -168,10 +190,34 @@ def header(draw: ImageDraw.ImageDraw, imagination: Imagination, width: int, now:
     write(draw, MARGIN, 5 + LINE, fitting(text, width - 2 * MARGIN), colour)
 
 
-def legend(draw: ImageDraw.ImageDraw, imagination: Imagination, y: int) -> None:
-    """What the lines are."""
+def time_axis(draw: ImageDraw.ImageDraw, imagination: Imagination, y: int, width: int) -> None:
+    """Steps below the curves of a contact sheet: the first, where it begins to imagine, the last."""
+    last = imagination.context + imagination.horizon - 1
+    for step, anchor in ((0, "la"), (imagination.context - 1, "ma"), (last, "ra")):
+        if step or imagination.context > 1:
+            write(draw, MARGIN + width * step / last, y + 2, f"step {step + 1}", GREY, anchor)
+
+
+def legend(imagination: Imagination) -> list[str]:
+    """What is what, in lines."""
     drawn = sum(value.shape[2] for value in imagination.truth.values() if value.ndim == 3)
-    spread = f", band: {imagination.samples} futures" if imagination.samples > 1 else ""
-    write(draw, MARGIN, y - 2, f"Black: what happened (error: of no change at all). Blue: imagined{spread}.")
+    mean = (
+        f"the mean of {imagination.samples} imagined futures, within their band"
+        if imagination.samples > 1
+        else "imagined"
+    )
+    lines = [
+        "Black: what happened (error: of no change at all).",
+        f"Blue: {mean}.",
+        f"Error: root mean square, {imagination.error_unit}.",
+    ]
     if drawn > MOST_CURVES:
-        write(draw, MARGIN, y - 2 + LINE, f"The first {MOST_CURVES} of {drawn} entries are drawn.")
+        lines.append(f"Of {drawn} entries the {MOST_CURVES} that change most are drawn.")
+    if imagination.inspected:
+        lines.append(f"{', '.join(imagination.inspected)}: by an inspection decoder, trained on the side.")
+    return lines
+
+
+def write_lines(draw: ImageDraw.ImageDraw, y: int, lines: list[str], width: int) -> None:
+    for number, line in enumerate(lines):
+        write(draw, MARGIN, y - 2 + number * LINE, fitting(line, width - 2 * MARGIN))

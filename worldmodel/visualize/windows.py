@@ -7,16 +7,40 @@ from torch import Tensor
 
 from worldmodel.data import Steps
 
+LEAD = 32  # steps before a window that are usually seen as well: where an agent acts it remembers them
 
-def windows(steps: Steps, length: int, count: int, seed: int = 0) -> Steps:
-    """Windows [B, L] of a recording [N], each inside one episode: one of each of the newest episodes, then a second one.
+
+def windows(steps: Steps, length: int, count: int, seed: int = 0, lead: int = 0) -> Steps:
+    """Windows [B, lead + L] of a recording [N]: the steps at ``window_indices``, and ``lead`` steps before each."""
+    return with_lead(steps, window_indices(steps.is_first, length, count, seed), lead)
+
+
+def with_lead(steps: Steps, places: Tensor, lead: int) -> Steps:
+    """The steps of a recording [N] at places [B, L], and the ``lead`` before each: [B, lead + L].
+
+    Those before may be of the episode before; where nothing is recorded before, the first step stands in, each time as a
+    beginning, so that nothing is remembered of it.
+    """
+    before = places[:, :1] - torch.arange(lead, 0, -1)
+    chosen = steps.select(torch.cat([before.clamp(min=0), places], dim=1))
+    chosen.is_first[:, :lead][before < 0] = True
+    return chosen
+
+
+def window_indices(is_first: Tensor, length: int, count: int, seed: int = 0) -> Tensor:
+    """Where windows [B, L] lie in a recording, each inside one episode: one of each of the newest episodes, then a second one.
 
     The first shows how the newest episode begins, where most happens; the others are drawn at random. No two overlap.
-    L is ``length``, or all of the longest episode where none is so long; B is ``count``, or as many as there are.
+    L is ``length``; where fewer than ``count`` episodes are so long, that of the last of the ``count`` longest, or half of the
+    longest if that is more. B is ``count``, or as many as there are.
+
+    Args:
+        is_first: resets [N] of the recording.
     """
     generator = torch.Generator().manual_seed(seed)
-    begin, end = episodes(steps.is_first)
-    length = min(length, int((end - begin).max()))
+    begin, end = episodes(is_first)
+    longest = (end - begin).sort(descending=True).values
+    length = min(length, int(max(longest[min(count, len(longest)) - 1], (longest[0] + 1) // 2)))
     starts: list[list[int]] = []
     for first, stop in zip(begin.flip(0).tolist(), end.flip(0).tolist(), strict=True):
         fitting = (stop - first) // length
@@ -28,8 +52,7 @@ def windows(steps: Steps, length: int, count: int, seed: int = 0) -> Steps:
         starts.append([first + slack + place * length for place in order.tolist()])
     deepest = max(len(own) for own in starts)
     chosen = [own[turn] for turn in range(deepest) for own in starts if turn < len(own)][:count]
-    index = torch.tensor(chosen).unsqueeze(1) + torch.arange(length)
-    return steps.select(index)
+    return torch.tensor(chosen).unsqueeze(1) + torch.arange(length)
 
 
 def episodes(is_first: Tensor) -> tuple[Tensor, Tensor]:

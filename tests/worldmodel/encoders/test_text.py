@@ -71,5 +71,5 @@ def test_texts_lie_beside_images_and_vectors():
 def test_what_is_no_text_is_refused():
     with pytest.raises(ValueError, match="observation 'state' is a vector of 2 numbers"):
         encoders.make("text", spec=Spec.from_spaces(spaces.Box(-1, 1, (2,)), spaces.Discrete(2)))
-    with pytest.raises(ValueError, match="is a text of 20 words at most: choose the encoder 'several'"):
+    with pytest.raises(ValueError, match="is a text of 20 words at most: add --image-encoder"):
         encoders.make("vector", spec=SPEC)

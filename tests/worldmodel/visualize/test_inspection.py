@@ -70,6 +70,14 @@ def test_a_second_fit_goes_on_from_the_first():
     assert inspection.fit(model, steps) < first
 
 
+def test_nothing_is_learned_from_what_will_be_shown():
+    model, steps = small.model(), recording()
+    unseen = torch.arange(100, 140).view(2, 20)
+    steps.observation["state"][unseen] = 1e30  # which nobody could leave unnoticed
+    inspection = unfitted(model, SPEC, dataclasses.replace(QUICK, updates=30))
+    assert inspection.fit(model, steps, unseen=unseen) < 100 < inspection.fit(model, steps)
+
+
 def test_what_the_model_decodes_itself_is_left_to_it():
     reconstruction = ReconstructionConfig(decoder=VectorDecoderConfig(units=8, layers=1))
     model = small.model(objectives=(reconstruction,))

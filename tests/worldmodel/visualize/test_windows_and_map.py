@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import small
 import torch
 
 from worldmodel.data import Steps
-from worldmodel.visualize import latent_map, windows
+from worldmodel.visualize import latent_map, window_indices, windows
 from worldmodel.visualize.latent_map import principal_components
 
 
@@ -37,10 +39,45 @@ def test_windows_lie_inside_episodes_newest_first_and_never_overlap(first, seed)
         seen |= steps
 
 
-def test_where_no_episode_is_so_long_the_longest_is_taken_whole():
-    chosen = windows(recording([4, 7, 5]), 10, 3)
-    assert chosen.reward.shape == (1, 7)
-    assert chosen.observation["state"][0, :, 0].eq(1).all()
+@pytest.mark.parametrize(
+    ("lengths", "count", "shape"),
+    [
+        ([4, 7, 5], 1, (1, 7)),  # the longest, whole
+        ([4, 7, 5], 3, (3, 4)),  # all of them, as long as the shortest
+        ([2, 9, 8], 3, (2, 5)),  # no shorter than half of the longest
+        ([2, 9], 5, (1, 5)),
+    ],
+)
+def test_where_too_few_episodes_are_so_long_windows_are_shorter(lengths, count, shape):
+    chosen = windows(recording(lengths), 10, count)
+    assert chosen.reward.shape == shape
+    assert all(row.unique().numel() == 1 for row in chosen.observation["state"][..., 0])
+
+
+def test_the_steps_before_a_window_lead_to_it():
+    steps = recording([6, 20, 20])
+    chosen = windows(steps, 5, 4, lead=8)
+    assert chosen.reward.shape == (4, 13)
+    places = window_indices(steps.is_first, 5, 4)
+    assert torch.equal(chosen.reward[:, 8:], steps.reward[places])
+    for row, place in zip(range(4), places[:, 0].tolist(), strict=True):
+        for k in range(8):
+            source = place - 8 + k
+            assert chosen.reward[row, k] == steps.reward[max(source, 0)]
+            assert chosen.is_first[row, k] == (steps.is_first[source] if source >= 0 else True)
+
+
+def test_principal_components_of_many_features_are_those_of_the_whole_decomposition(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(500, 3, generator=generator) @ torch.randn(3, 300, generator=generator)
+    features += 0.05 * torch.randn(500, 300, generator=generator)
+    before = torch.get_rng_state()
+    points, share = principal_components(features)
+    assert torch.equal(before, torch.get_rng_state())
+    monkeypatch.setattr(sys.modules[latent_map.__module__], "WIDE", 10_000)
+    exact, exact_share = principal_components(features)
+    torch.testing.assert_close(points, exact, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(share, exact_share, rtol=1e-4, atol=1e-4)
 
 
 def test_principal_components_find_the_direction_of_most_variance():

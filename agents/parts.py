@@ -1,0 +1,155 @@
+"""A recipe with other parts, each given by its name: dynamics, behaviour, planner, encoders, objectives."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from agents.behaviours.base import behaviours
+from agents.behaviours.planners import PlannerConfig, planners
+from agents.optimisers import OptimiserConfig
+from agents.recipe_config import Recipe
+from worldmodel.dynamics import dynamics
+from worldmodel.encoders import EncoderConfig, SeveralEncoderConfig, encoders
+from worldmodel.model import WorldModelConfig
+from worldmodel.objectives import ObjectiveConfig, objectives
+from worldmodel.registry import Registry
+
+Config = TypeVar("Config")
+
+WIDTHS = ("units", "hidden", "deterministic")
+"""Options that follow from a recipe's size: a part that is exchanged keeps them, where it has them too."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Parts to exchange, by name, each with or without options, as in ``rssm,classes=16``; None leaves the recipe's own."""
+
+    dynamics: str | None = None
+    """The latent dynamics: rssm, gaussian-rssm or simnorm."""
+    behaviour: str | None = None
+    """How it acts: actor-critic, temporal-difference (a planner with a policy and Q functions) or shooting (a planner alone)."""
+    planner: str | None = None
+    """What a planning behaviour searches with: mppi, cem, icem, gradient or random-shooting."""
+    image_encoder: str | None = None
+    """What images are read by: convolutional or patches."""
+    vector_encoder: str | None = None
+    """What vectors are read by: vector, or an encoder of your own."""
+
+    @property
+    def given(self) -> dict[str, str]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def with_parts(recipe: Recipe, parts: Parts) -> Recipe:
+    """The recipe with other parts; widths stay those of its size, and a planner looks as far ahead as the one that it replaces.
+
+    Dynamics that learn from objectives alone bring theirs (``DynamicsConfig.objectives``) where the recipe has none of them.
+
+    Raises:
+        ValueError: an unknown name or option, with the nearest; a planner for a behaviour that does not plan.
+    """
+    model, behaviour = recipe.agent.model, recipe.agent.behaviour
+    if parts.dynamics:
+        model = dataclasses.replace(model, dynamics=exchanged(dynamics, parts.dynamics, model.dynamics, WIDTHS))
+        present = [objectives.name(one) for one in model.objectives]
+        missing = [objectives.config(name) for name in model.dynamics.objectives if name not in present]
+        model = dataclasses.replace(model, objectives=(*model.objectives, *missing))
+    model = _with_encoders(model, parts)
+    if parts.behaviour:
+        behaviour = exchanged(behaviours, parts.behaviour, behaviour, WIDTHS)
+    if parts.planner:
+        planner = getattr(behaviour, "planner", None)
+        if planner is None:
+            raise ValueError(
+                f"The behaviour {behaviours.name(behaviour)} does not plan: choose the behaviour shooting or "
+                f"temporal-difference beside the planner {parts.planner}."
+            )
+        kept = [field.name for field in dataclasses.fields(PlannerConfig)]
+        changed: dict[str, Any] = {"planner": exchanged(planners, parts.planner, planner, kept)}
+        behaviour = dataclasses.replace(behaviour, **changed)
+    gone = [
+        prefix
+        for prefix, before, after in (
+            ("model.dynamics.", recipe.agent.model.dynamics, model.dynamics),
+            ("behaviour.", recipe.agent.behaviour, behaviour),
+        )
+        if type(before) is not type(after)
+    ]
+    agent = dataclasses.replace(recipe.agent, model=model, behaviour=behaviour)
+    return dataclasses.replace(recipe, agent=agent, optimiser=_without_groups(recipe.optimiser, gone))
+
+
+def _without_groups(optimiser: OptimiserConfig, gone: Sequence[str]) -> OptimiserConfig:
+    """Without the groups of parameters, or their parts, that the exchanged parts had."""
+    groups = []
+    for group in optimiser.groups:
+        if left := tuple(name for name in group.prefixes if not name.startswith(tuple(gone))):
+            groups.append(dataclasses.replace(group, prefixes=left))
+    return dataclasses.replace(optimiser, groups=tuple(groups))
+
+
+def _with_encoders(model: WorldModelConfig, parts: Parts) -> WorldModelConfig:
+    encoder: EncoderConfig = model.encoder
+    if not (parts.image_encoder or parts.vector_encoder):
+        return model
+    if not isinstance(encoder, SeveralEncoderConfig):
+        encoder = SeveralEncoderConfig(vectors=encoder)
+    if parts.image_encoder:
+        encoder = dataclasses.replace(encoder, images=exchanged(encoders, parts.image_encoder, encoder.images))
+    if parts.vector_encoder:
+        encoder = dataclasses.replace(
+            encoder, vectors=exchanged(encoders, parts.vector_encoder, encoder.vectors, WIDTHS)
+        )
+    return dataclasses.replace(model, encoder=encoder)
+
+
+def exchanged(registry: Registry[Any], text: str, present: Config, kept: Sequence[str] = ()) -> Config:
+    """The configuration that ``text`` names; of the kind that is ``present``, it is that one with the options of the text.
+
+    Args:
+        kept: options that one of another kind takes over from the present one, where both have them and the text gives none.
+    """
+    name, options = registry.read(text)
+    if type(present) is registry.config_class(name):
+        return dataclasses.replace(present, **options)  # type: ignore[type-var]
+    shared = {field.name for field in dataclasses.fields(registry.config_class(name))} & set(kept)
+    return registry.config(name, **({key: getattr(present, key) for key in shared if hasattr(present, key)} | options))
+
+
+def with_objectives(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    """The recipe with other objectives, as ``objectives_named`` reads them; one that it has already keeps its settings.
+
+    None: as it is.
+    """
+    if not names:
+        return recipe
+    model = recipe.agent.model
+    model = dataclasses.replace(model, objectives=objectives_named(names, model.objectives))
+    return dataclasses.replace(recipe, agent=dataclasses.replace(recipe.agent, model=model))
+
+
+def objectives_named(names: Sequence[str], own: Sequence[ObjectiveConfig] = ()) -> tuple[ObjectiveConfig, ...]:
+    """The configurations of objectives given as text; those of ``own`` keep their settings.
+
+    A name alone, or with options behind commas and a weight behind a colon, as in ``vicreg,between=steps,within=episode:0.5``.
+
+    Raises:
+        ValueError: an unknown objective or option, with the nearest; a value or a weight that is not accepted.
+    """
+    if isinstance(names, str):
+        raise ValueError(f"Objectives are given as a list: [{names!r}].")
+    chosen = []
+    for item in names:
+        text, _, weight = item.partition(":")
+        name, options = objectives.read(text)
+        if weight:
+            try:
+                options["weight"] = float(weight)
+            except ValueError:
+                raise ValueError(f"The weight in {item!r} is no number: write {name}:0.5, say.") from None
+        present = next((one for one in own if type(one) is objectives.config_class(name)), None)
+        chosen.append(dataclasses.replace(present or objectives.config(name), **options))
+    return tuple(chosen)
