@@ -18,7 +18,7 @@ from torch import Tensor
 
 from agents.agent import Agent, AgentConfig
 from worldmodel.data import Replay, Spec
-from worldmodel.loading import CHECKPOINTS, MODEL, WEIGHTS, find_checkpoint, write_model
+from worldmodel.loading import CHECKPOINTS, MODEL, WEIGHTS, fill, find_checkpoint, write_model
 from worldmodel.registry import config_from_dict, config_to_dict
 from worldmodel.snapshots import (
     DamagedError,
@@ -115,8 +115,7 @@ class Checkpoints:
     def _restore(self, folder: Path, values: dict[str, Any], agent: Agent, replay: Replay) -> Contents:
         rings = read_tensors(folder / "replay.safetensors")
         self._check_same(folder, agent, len(rings["steps_added"]), replay.num_envs)
-        agent.model.load_state_dict(read_tensors(folder / "model.safetensors"))
-        agent.behaviour.load_state_dict(read_tensors(folder / "behaviour.safetensors"))
+        _fill(agent, folder)
         for chunk in values["chunks"]:
             replay.load_rows(read_tensors(self.logdir / REPLAY / chunk["file"]))
         replay.load_state_dict(rings)
@@ -193,9 +192,14 @@ def load_agent(logdir: Path, tasks: gymnasium.vector.VectorEnv) -> Agent:
     if differences:
         raise ValueError(f"The agent of {logdir} was trained on other spaces: {' '.join(differences)}")
     agent = Agent(config_from_dict(AgentConfig, description["config"]), spec, description["episode_length"])
-    agent.model.load_state_dict(read_tensors(folder / WEIGHTS))
-    agent.behaviour.load_state_dict(read_tensors(folder / "behaviour.safetensors"))
+    _fill(agent, folder)
     return agent.eval()
+
+
+def _fill(agent: Agent, folder: Path) -> None:
+    """Give an agent the weights of a checkpoint; raises ValueError where it has others."""
+    for part, name in ((agent.model, WEIGHTS), (agent.behaviour, "behaviour.safetensors")):
+        fill(part, read_tensors(folder / name), folder / name)
 
 
 def read_chunks(folder: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 from worldmodel.data import Spec
 from worldmodel.model import WorldModel, WorldModelConfig
@@ -39,7 +40,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> WorldModel:
     Raises:
         FileNotFoundError: nothing there to load.
         DamagedError: a file is not what was written.
-        ValueError: another format than this version reads.
+        ValueError: what another version of this package wrote and this one does not read.
     """
     folder = find_checkpoint(local(path))
     if not (folder / MODEL).is_file():
@@ -48,7 +49,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> WorldModel:
         )
     description = _described(folder / MODEL)
     model = WorldModel(config_from_dict(WorldModelConfig, description["config"]), Spec.from_dict(description["spec"]))
-    model.load_state_dict(read_tensors(folder / WEIGHTS))
+    fill(model, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     return model.to(device).eval()
 
 
@@ -108,8 +109,24 @@ def load_representation(path: str | Path, device: str | torch.device = "cpu") ->
     config = config_from_dict(RepresentationConfig, description["config"])
     spec = Spec.from_dict(description["spec"])
     representation = Representation.from_config(config, spec)
-    representation.load_state_dict(read_tensors(folder / REPRESENTATION_WEIGHTS))
+    fill(representation, read_tensors(folder / REPRESENTATION_WEIGHTS), folder / REPRESENTATION_WEIGHTS)
     return Loaded(representation.to(device).eval(), config, spec)
+
+
+def fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Give a module the weights of a file.
+
+    Raises:
+        ValueError: the module has others, naming the first that differs.
+    """
+    own = module.state_dict()
+    for name in sorted(own.keys() | tensors.keys()):
+        here, there = (list(state[name].shape) if name in state else None for state in (own, tensors))
+        if here != there:
+            said = f"{name} of shape {there}" if there is not None else f"no {name}"
+            expected = f"one of shape {here}" if here is not None else "none"
+            raise ValueError(f"{path} has {said}, and this version's model has {expected}: another version wrote it.")
+    module.load_state_dict(tensors)
 
 
 def _described(path: Path) -> dict[str, Any]:

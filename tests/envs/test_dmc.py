@@ -196,3 +196,19 @@ def test_unknown_tasks_and_render_modes_are_answered_with_the_known_ones():
         dmc.DMControl("walker", "fly")
     with pytest.raises(ValueError, match="rgb_array"):
         dmc.DMControl("walker", "walk", render_mode="human")
+    for camera in ("foo", 7, -2):
+        with pytest.raises(ValueError, match=f"camera={camera!r} is none of this task's: give 'side', 'back'"):
+            dmc.DMControl("walker", "walk", camera=camera)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [("nonsense", "names no way to draw: unset it"), ("GLFW", "drawn"), ("EGL", "drawn")]
+)
+def test_what_mujoco_is_asked_to_draw_with_is_taken_or_refused_in_a_sentence(asked, said):
+    program = (
+        "import envs\n"
+        "try: envs.make('dmc/cartpole-swingup', observation='pixels', image_size=16).reset(); print('drawn')\n"
+        "except envs.RenderingError as error: print(error)\n"
+    )
+    done = run(program, MUJOCO_GL=asked)
+    assert said in done.stdout, done.stderr

@@ -90,6 +90,16 @@ def test_fast_rendering_shows_the_same_scene_without_its_shadows():
     assert np.corrcoef(frames[0].ravel(), frames[1].ravel())[0, 1] > 0.9
 
 
+def test_fast_rendering_of_small_pictures_is_an_average_in_which_thin_things_stay():
+    frames = {}
+    for side in (32, 64):
+        tasks = envs.make("dmc/cartpole-swingup", observation="pixels", image_size=side, fast_rendering=True, seed=3)
+        frames[side] = tasks.reset()[0]["image"][0].astype(float)
+        tasks.close()
+    averaged = frames[64].reshape(32, 2, 32, 2, 3).mean((1, 3))
+    assert np.abs(frames[32] - averaged).max() <= 0.5
+
+
 def test_workers_show_what_this_process_shows():
     options = {"observation": "pixels", "fast_rendering": True, "num_envs": 2, "seed": 1}
     here, there = (envs.make("dmc/reacher-easy", workers=workers, **options) for workers in (0, 2))

@@ -60,6 +60,25 @@ def test_seeded_episodes_repeat_whatever_came_before(name):
     assert tasks.renders()
 
 
+def test_what_a_suite_does_not_take_is_said_in_one_sentence():
+    needed("ale_py")
+    needed("minigrid")
+    for task, options, words in (
+        ("ale/Pong", {"sticky": 2.0}, "takes 0 ≤ sticky < 1"),
+        ("minigrid/DoorKey-5x5", {"foo": 1}, "does not take foo: "),
+        ("MiniGrid-DoorKey-5x5-v0", {}, "give minigrid/DoorKey-5x5"),
+        ("ale/Png", {}, "did you mean ale/Pong"),
+    ):
+        with pytest.raises(ValueError, match=words) as caught:
+            envs.make(task, **options)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_packages_own_name_of_a_task_is_known():
+    needed("ale_py")
+    assert envs.make("ALE/Pong-v5").task == "ALE/Pong-v5"
+
+
 def test_atari_is_seen_in_the_size_asked_for_the_brighter_of_two_frames_every_fourth_step():
     needed("ale_py")
     tasks = envs.make("ale/Pong", image_size=32, seed=0)

@@ -9,7 +9,7 @@ from small import CONTINUOUS, SEVERAL_DISCRETE, model, stream
 import worldmodel
 from worldmodel.dynamics import state_at
 from worldmodel.loading import CHECKPOINTS, WEIGHTS, write_model
-from worldmodel.snapshots import DamagedError, read_json, write_json, writing
+from worldmodel.snapshots import DamagedError, read_json, read_tensors, write_json, write_tensors, writing
 
 
 def save(one, run, step: int):
@@ -71,6 +71,30 @@ def test_a_format_of_the_future_is_refused(tmp_path):
         write_json(beside / "model.json", read_json(beside / "model.json") | {"format": 99})
     with pytest.raises(ValueError, match="format 99, this version reads format 1"):
         worldmodel.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda tensors: tensors | {"reward.extra": torch.zeros(2)},
+            r"has reward.extra of shape \[2\].* model has none",
+        ),
+        (
+            lambda tensors: {n: v for n, v in tensors.items() if "reward" not in n},
+            r"has no reward.* model has one of shape",
+        ),
+        (lambda tensors: {n: v.flatten()[:1] for n, v in tensors.items()}, r"of shape \[1.* model has one of shape"),
+    ],
+)
+def test_weights_of_another_version_are_refused_naming_the_first(tmp_path, change, words):
+    folder = tmp_path / "model"
+    with writing(folder) as beside:
+        write_model(model(), beside)
+        write_tensors(beside / "model.safetensors", change(read_tensors(beside / "model.safetensors")))
+    with pytest.raises(ValueError, match=words) as caught:
+        worldmodel.load(folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_importing_the_library_takes_under_two_seconds_beyond_torch():
