@@ -92,7 +92,7 @@ def train_model(task: Task, logdir: Path) -> None:
     if any((logdir / "checkpoints").glob("*")):
         command += ["--resume", str(logdir)]
     else:
-        command += ["--task", task.task, *task.seen, "--size", "1m", "--optimiser.learning-rate", "1.6e-4"]
+        command += ["--task", task.task, *task.seen, "--size", "1m"]
         command += [*task.options, "--logdir", str(logdir)]
     print(shlex.join(["python", *command]), flush=True)
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
