@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 from agents.behaviours.base import behaviours
 from agents.behaviours.planners import PlannerConfig, planners
 from agents.optimisers import OptimiserConfig
+from agents.published import DREAMER_SIZES, dreamer_decoder
 from agents.recipe_config import Recipe
+from worldmodel.decoders import DecoderConfig, ImageDecoderConfig, SeveralDecoderConfig
 from worldmodel.dynamics import dynamics
 from worldmodel.encoders import EncoderConfig, SeveralEncoderConfig, encoders
 from worldmodel.model import WorldModelConfig
@@ -122,19 +124,25 @@ def exchanged(registry: Registry[Any], text: str, present: Config, kept: Sequenc
 def with_objectives(recipe: Recipe, names: Sequence[str]) -> Recipe:
     """The recipe with other objectives, as ``objectives_named`` reads them; one that it has already keeps its settings.
 
-    None: as it is.
+    None: as it is. Objectives that decode get the decoder of DreamerV3 of that size, where there is one.
     """
     if not names:
         return recipe
     model = recipe.agent.model
-    model = dataclasses.replace(model, objectives=objectives_named(names, model.objectives))
+    decoder = dreamer_decoder(recipe.size) if recipe.size in DREAMER_SIZES else None
+    model = dataclasses.replace(model, objectives=objectives_named(names, model.objectives, decoder))
     return dataclasses.replace(recipe, agent=dataclasses.replace(recipe.agent, model=model))
 
 
-def objectives_named(names: Sequence[str], own: Sequence[ObjectiveConfig] = ()) -> tuple[ObjectiveConfig, ...]:
+def objectives_named(
+    names: Sequence[str], own: Sequence[ObjectiveConfig] = (), decoder: SeveralDecoderConfig | None = None
+) -> tuple[ObjectiveConfig, ...]:
     """The configurations of objectives given as text; those of ``own`` keep their settings.
 
     A name alone, or with options behind commas and a weight behind a colon, as in ``vicreg,between=steps,within=episode:0.5``.
+
+    Args:
+        decoder: of those that decode, instead of their default, which is of size 12m.
 
     Raises:
         ValueError: an unknown objective or option, with the nearest; a value or a weight that is not accepted.
@@ -151,5 +159,17 @@ def objectives_named(names: Sequence[str], own: Sequence[ObjectiveConfig] = ()) 
             except ValueError:
                 raise ValueError(f"The weight in {item!r} is no number: write {name}:0.5, say.") from None
         present = next((one for one in own if type(one) is objectives.config_class(name)), None)
-        chosen.append(dataclasses.replace(present or objectives.config(name), **options))
+        config = present or objectives.config(name)
+        own_decoder = getattr(config, "decoder", None)
+        if present is None and decoder is not None and own_decoder is not None:
+            options["decoder"] = _with_error_of(own_decoder, decoder)
+        chosen.append(dataclasses.replace(config, **options))
     return tuple(chosen)
+
+
+def _with_error_of(own: DecoderConfig, other: SeveralDecoderConfig) -> SeveralDecoderConfig:
+    """The other decoder, which learns pictures by the error that an objective's own takes."""
+    images = getattr(own, "images", None)
+    if not isinstance(images, ImageDecoderConfig) or not isinstance(other.images, ImageDecoderConfig):
+        return other
+    return dataclasses.replace(other, images=dataclasses.replace(other.images, error=images.error))

@@ -92,13 +92,12 @@ def dreamerv3(size: str) -> Recipe:
     numbers = DREAMER_SIZES[size]
     units = numbers.units
     layer: LayerKind = "rmsnorm-silu"
-    decoder = SeveralDecoderConfig(ImageDecoderConfig(numbers.depth, units=2 * units), VectorDecoderConfig(units=units))
     model = WorldModelConfig(
         encoder=SeveralEncoderConfig(
             ConvolutionalEncoderConfig(numbers.depth), VectorEncoderConfig(units=units, layers=3, layer=layer)
         ),
         dynamics=RSSMConfig(numbers.deterministic, numbers.hidden, classes=numbers.classes),
-        objectives=(ReconstructionConfig(decoder=decoder),),
+        objectives=(ReconstructionConfig(decoder=dreamer_decoder(size)),),
         reward=RewardHeadConfig(units=units, layers=1, layer=layer, bins=DREAMER_BINS, reads="arrival", weight=1.0),
         continuation=ContinuationHeadConfig(units=units, layers=1, layer=layer),
         learn_on="filtered",
@@ -118,6 +117,14 @@ def dreamerv3(size: str) -> Recipe:
         random_decisions=1024,
         catch_up=False,
         fresh_first=True,
+    )
+
+
+def dreamer_decoder(size: str) -> SeveralDecoderConfig:
+    """DreamerV3's decoder of images and vectors at ``size``."""
+    numbers = DREAMER_SIZES[size]
+    return SeveralDecoderConfig(
+        ImageDecoderConfig(numbers.depth, units=2 * numbers.units), VectorDecoderConfig(units=numbers.units)
     )
 
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 
 class Pixels(gymnasium.Wrapper):
-    """Observations are {"image": uint8 [size, size, 3]}, the task's rendered frame; the task's own are not seen.
+    """Observations are {"image": uint8 [size, size, 3]}, the task's rendered frame, and its texts; nothing else of its own.
 
-    With ``beside`` they are, under their own names ("state" where they are no Dict), for recordings whose model sees pictures and
-    whose probes are told the truth, with what a task that observes less than that says in its ``truth()``. The frame is then
-    called "frame" where the task has an "image" of its own.
+    With ``beside`` all of that is seen, under its own names ("state" where it is no Dict), for recordings whose model sees
+    pictures and whose probes are told the truth, with what a task that observes less than that says in its ``truth()``. The frame
+    is called "frame" where the task has an "image" of its own.
 
     A frame is drawn for each decision alone: wrap it around action repeat. Frames of another size are reduced by averaging
     areas, without keeping their proportions.
@@ -33,9 +33,11 @@ class Pixels(gymnasium.Wrapper):
         kept = dict(own.spaces) if isinstance(own, spaces.Dict) else {"state": own}
         self._truth = env.get_wrapper_attr("truth") if beside and env.has_wrapper_attr("truth") else dict
         kept |= dict(env.get_wrapper_attr("truth_space")) if self._truth is not dict else {}
-        self._name = "frame" if beside and "image" in kept else "image"
+        self._name = "frame" if "image" in kept else "image"
         frame = {self._name: spaces.Box(0, 255, (size, size, 3), np.uint8)}
-        self.observation_space = spaces.Dict(frame | (kept if beside else {}))
+        # What a task says to its agent no picture shows.
+        self._texts = [name for name, space in kept.items() if isinstance(space, spaces.Text)]
+        self.observation_space = spaces.Dict(frame | (kept if beside else {name: kept[name] for name in self._texts}))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
@@ -48,7 +50,7 @@ class Pixels(gymnasium.Wrapper):
     def _observe(self, observation: Any) -> dict[str, Any]:
         frame = {self._name: picture(self.env, self._size)}
         if not self._beside:
-            return frame
+            return frame | {name: observation[name] for name in self._texts}
         return frame | (observation if isinstance(observation, dict) else {"state": observation}) | self._truth()
 
 

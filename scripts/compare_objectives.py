@@ -31,6 +31,7 @@ import agents
 from agents.optimisers import OptimiserConfig
 from agents.parts import objectives_named
 from agents.pretraining import Pretrainer, PretrainingConfig
+from agents.published import dreamer_decoder
 from envs.distractions import distract, distraction
 from worldmodel import Representation, RepresentationConfig, objectives
 from worldmodel.data import Spec, Steps
@@ -155,7 +156,7 @@ def model_of(command: CompareCommand, names: tuple[str, ...]) -> RepresentationC
     encoder, configs = published.encoder, []
     assert isinstance(encoder, SeveralEncoderConfig)
     dynamics = command.dynamics
-    for config in objectives_named(names):
+    for config in objectives_named(names, decoder=dreamer_decoder(command.size)):
         name = objectives.objectives.name(config)
         if command.shorten:
             paper = objectives.objectives.config(name)

@@ -27,6 +27,7 @@ from tyro.conf import AvoidSubcommands, arg
 import agents
 from agents.parts import objectives_named
 from agents.pretraining import Pretrainer, PretrainingConfig
+from agents.published import dreamer_decoder
 from agents.run import alone_in, read_config, write_config
 from agents.stopping import Stopped
 from worldmodel import Representation, RepresentationConfig, objectives
@@ -45,12 +46,12 @@ class PretrainCommand:
     """The run's folder: config.yaml, checkpoints, TensorBoard, metrics.jsonl."""
     size: str = "12m"
     """Of the encoder and of the rssm, as DreamerV3's: 1m, 12m, 25m, 50m, 100m or 200m."""
-    images: str = "convolutional"
+    image_encoder: str = "convolutional"
     """The encoder of images: convolutional, or patches."""
     dynamics: str = ""
     """A latent dynamics model that is learned with the encoder: rssm, gaussian-rssm or simnorm. Left out: the encoder alone."""
     observe: tuple[str, ...] = ()
-    """Names of what the encoder sees of the recording; left out, its images, or everything where it has none."""
+    """Names of what the encoder sees of the recording; left out, its images and texts, or everything where it has no image."""
     held_out: float = 0.2
     """Share of the episodes, the last ones, that are left for probes."""
     model: RepresentationConfig = RepresentationConfig()
@@ -65,10 +66,10 @@ def parse(arguments: list[str]) -> PretrainCommand:
     """The names of the parts decide the defaults of all other options."""
     names = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("size", "images", "dynamics"):
-        first.add_argument(f"--{option}", default=getattr(PretrainCommand, option))
+    for option in ("size", "image_encoder", "dynamics"):
+        first.add_argument(f"--{option.replace('_', '-')}", default=getattr(PretrainCommand, option))
     head, _ = first.parse_known_args(arguments)
-    model = named_parts(names, head.size, head.images, head.dynamics)
+    model = named_parts(names, head.size, head.image_encoder, head.dynamics)
     description = f"{__doc__}\nObjectives: {', '.join(objectives.objectives.names())}."
     default = PretrainCommand(data=tyro.MISSING, model=model)
     command = tyro.cli(
@@ -93,14 +94,14 @@ def named_parts(names: list[str], size: str, images: str, dynamics: str) -> Repr
     if images == "patches":
         encoder = dataclasses.replace(encoder, images=PatchEncoderConfig())
     chosen = published.dynamics if dynamics == "rssm" else known_dynamics.config(dynamics) if dynamics else None
-    return RepresentationConfig(objectives_named(names), encoder, chosen)
+    return RepresentationConfig(objectives_named(names, decoder=dreamer_decoder(size)), encoder, chosen)
 
 
 def main() -> None:
     with one_sentence_errors():
         command = parse(sys.argv[1:])
         recording = Recording(command.data)
-        spec = recording.observing(command.observe or recording.pictures())
+        spec = recording.observing(command.observe or recording.pictures(texts=True))
         learned, left = recording.split(command.held_out)
         torch.manual_seed(command.seed)
         representation = Representation.from_config(command.model, spec)

@@ -109,7 +109,7 @@ class WorldModel(Representation):
         features, steps = scene.features(self.config.learn_on), scene.steps
         at_arrivals = self.config.reward.reads == "arrival"
         rewards = steps.reward if at_arrivals else steps.reward[:, 1:]
-        mask = torch.ones_like(rewards, dtype=torch.bool) if at_arrivals else scene.pairs(1)
+        mask = scene.valid if at_arrivals else scene.pairs(1)
         inputs = features if at_arrivals else torch.cat([features[:, :-1], steps.action[:, :-1]], dim=-1)
         error = self.reward.two_hot.loss(self.reward(inputs), rewards)
         losses = {"reward": self.config.reward.weight * weighted_mean(error, mask, self.config.decay)}

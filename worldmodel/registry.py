@@ -82,14 +82,18 @@ class Registry(Generic[Part]):
     def make(self, config: str | Any, /, *, options: dict[str, Any] | None = None, **context: Any) -> Part:
         """Build a part from its name or its configuration.
 
-        ``context`` is what parts may have to know (dimensions, specs); each is given what its constructor names.
+        ``context`` is what parts may have to know (dimensions, specs); each is given what its constructor names. Keywords that no
+        part of this kind has to know are ``options``, too.
 
         Raises:
             ValueError: an unknown name or option, with the nearest; or something it must know is not in the context.
         """
+        known = {name for _, part in self._parts.values() for name in _keywords(part)}
+        options = (options or {}) | {name: value for name, value in context.items() if name not in known}
         if isinstance(config, str):
-            config = self.config(config, **(options or {}))
+            config = self.config(config, **options)
         elif options:
+            check_fields(type(config), options)
             config = dataclasses.replace(config, **options)
         for config_class, part in self._parts.values():
             if type(config) is config_class:
@@ -110,6 +114,30 @@ class Registry(Generic[Part]):
                 f"The {self.kind} {self.name(config)!r} has to know {' and '.join(missing)}: add {missing[0]}=…."
             )
         return {p.name: context[p.name] for p in named if p.name in context}
+
+
+def _keywords(part: Callable[..., Any]) -> list[str]:
+    return [p.name for p in inspect.signature(part).parameters.values() if p.kind is p.KEYWORD_ONLY]
+
+
+def check_words(config: Any) -> None:
+    """Raise ValueError where a field that is one of some words (Literal) is another."""
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        kinds = typing.get_args(hints[field.name]) if not _literal(hints[field.name]) else (hints[field.name],)
+        words = [word for kind in kinds if _literal(kind) for word in typing.get_args(kind)]
+        value = getattr(config, field.name)
+        others = [kind for kind in kinds if not _literal(kind)]
+        if (
+            words
+            and value not in words
+            and not any(isinstance(kind, type) and isinstance(value, kind) for kind in others)
+        ):
+            raise ValueError(unknown_name(f"{field.name} of {type(config).__name__}", str(value), words))
+
+
+def _literal(hint: Any) -> bool:
+    return typing.get_origin(hint) is typing.Literal
 
 
 def check_fields(config_class: type, options: Iterable[str]) -> None:

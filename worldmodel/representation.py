@@ -14,6 +14,7 @@ from worldmodel.data import Spec, Steps
 from worldmodel.dynamics import Dynamics, DynamicsConfig
 from worldmodel.dynamics import dynamics as known_dynamics
 from worldmodel.encoders import Encoder, EncoderConfig, SeveralEncoderConfig, encoders
+from worldmodel.nn import ranks
 from worldmodel.objectives import Objective, ObjectiveConfig, Outcome
 from worldmodel.objectives import objectives as known_objectives
 from worldmodel.scene import Scene
@@ -76,10 +77,12 @@ class Representation(nn.Module):
         """
         self.objectives = nn.ModuleList(objectives)
         bootstrapped = [one for one in objectives if one.target == "momentum"]
-        rates = [one.target_rate for one in bootstrapped]
+        rates = [(round(one.rate(0.0), 9), round(one.rate(1.0), 9)) for one in bootstrapped]
         if len(set(rates)) > 1:
+            told = ", ".join(f"{first:g} to {last:g}" for first, last in rates)
             raise ValueError(
-                f"The objectives ask for target encoders of different rates, {rates}: give them one decay, or target_rate."
+                f"The objectives ask for target encoders that follow at different rates, {told} over the training: give them one "
+                "decay, or target_rate, or leave one out."
             )
         self.target_rate = bootstrapped[0].rate if bootstrapped else None
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False) if bootstrapped else None
@@ -109,13 +112,14 @@ class Representation(nn.Module):
         """Every loss: the dynamics' own, the objectives'. Pending writes are keyed by objective."""
         outcome = Outcome({})
         if self.dynamics is not None:
-            outcome.losses.update({name: loss.mean() for name, loss in scene.filtered.losses.items()})
+            valid = scene.valid.flatten()
+            own = {name: ranks.mean(loss.flatten(), valid) for name, loss in scene.filtered.losses.items()}
+            outcome.losses.update(own)
         for index, objective in enumerate(self.objectives):
             one: Outcome = objective(scene)
-            if twice := one.losses.keys() & outcome.losses.keys():
-                raise ValueError(f"Two objectives give a loss named {min(twice)!r}: leave one of them out.")
-            outcome.losses.update(one.losses)
-            outcome.metrics.update(one.metrics)
+            # Of two that call something alike, the later one's has its place behind it.
+            for mine, given in ((outcome.losses, one.losses), (outcome.metrics, one.metrics)):
+                mine.update({f"{name}-{index + 1}" if name in mine else name: value for name, value in given.items()})
             outcome.pending.update({f"objectives.{index}.{name}": value for name, value in one.pending.items()})
         return outcome
 

@@ -90,8 +90,11 @@ class Scene:
                 self._target_embedding = self._target_encoder(self.steps.observation)
         return self._target_embedding
 
-    def seen_as(self, views: Sequence[dict[str, Tensor]]) -> Scene:
-        """The same steps with other observations, one view below the other: [V · B, T]."""
+    def seen_as(self, views: Sequence[dict[str, Tensor]], remembering: bool = True) -> Scene:
+        """The same steps with other observations, one view below the other: [V · B, T].
+
+        Not ``remembering`` what was before the sequence, where that had been seen as it is.
+        """
         count = len(views)
 
         def repeat(tensor: Tensor) -> Tensor:
@@ -99,8 +102,8 @@ class Scene:
 
         observation = {name: torch.cat([view[name] for view in views]) for name in self.steps.observation}
         steps = self.steps._replace(observation={}).map(repeat)._replace(observation=observation)
-        before = None if self._before is None else map_state(repeat, self._before)
-        action = None if self._previous_action is None else repeat(self._previous_action)
+        before = None if self._before is None or not remembering else map_state(repeat, self._before)
+        action = None if self._previous_action is None or not remembering else repeat(self._previous_action)
         return Scene(self._encoder, self._dynamics, steps, before, action, self._target_encoder)
 
     @property

@@ -18,7 +18,7 @@ from worldmodel.encoders import (
     SeveralEncoderConfig,
     VectorEncoderConfig,
 )
-from worldmodel.objectives import ConsistencyConfig
+from worldmodel.objectives import ConsistencyConfig, CPCConfig, VICRegConfig
 
 
 class Tasks:
@@ -109,8 +109,38 @@ def test_what_does_not_exist_or_fit_is_said(parts, words):
         changed("dreamerv3", **parts)
 
 
+def test_objectives_that_decode_get_the_decoder_of_the_size():
+    own = agents.recipe("dreamerv3", "1m").agent.model.objectives[0].decoder
+    for name in ("reconstruction", "denoising", "next-frame"):
+        (config,) = agents.with_objectives(agents.recipe("r2dreamer", "1m"), [name]).agent.model.objectives
+        assert config.decoder == own
+    (config,) = agents.with_objectives(agents.recipe("r2dreamer", "1m"), ["variational"]).agent.model.objectives
+    assert config.decoder.images == dataclasses.replace(own.images, error="cross-entropy")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cpc,negatives=episodes", "negatives='episodes' is not accepted: give batch or episode or time"),
+        ("ntxent,temperature=0", "temperature is at least 1e-06: got temperature=0"),
+        ("cpc,horizon=0", "horizon is at least 1: got horizon=0"),
+        ("spr,decay=1.5", "decay is at least 0 and at most 1"),
+    ],
+)
+def test_options_of_objectives_are_checked(text, words):
+    with pytest.raises(ValueError, match=words):
+        agents.parts.objectives_named([text])
+
+
+def test_a_word_that_is_none_of_an_options_is_refused_in_python_too():
+    with pytest.raises(ValueError, match="no negatives of CPCConfig named 'episodes': did you mean 'episode'"):
+        CPCConfig(negatives="episodes")
+    with pytest.raises(ValueError, match="no between of VICRegConfig named 'step': did you mean 'steps'"):
+        VICRegConfig(between="step")
+
+
 def test_a_weight_below_zero_and_a_bare_name_are_refused():
-    with pytest.raises(ValueError, match="weight is 0 or more: got weight=-1"):
+    with pytest.raises(ValueError, match="weight is at least 0: got weight=-1"):
         agents.parts.objectives_named(["barlow:-1"])
     with pytest.raises(ValueError, match="given as a list"):
         agents.make("dreamerv3", Tasks(), size="1m", objectives="barlow")

@@ -145,7 +145,7 @@ def test_minigrids_dict_is_categories_that_a_spec_reads():
     )
     assert [n for n in arrays["mission"][0].tolist() if n] == word_numbers(original["mission"])
     pixels = envs.make("minigrid/DoorKey-5x5", observation="pixels", image_size=64)
-    assert pixels.reset()[0]["image"].std() > 0
+    assert pixels.reset()[0]["frame"].std() > 0
     both = envs.make("minigrid/DoorKey-5x5", observation="both", image_size=16, seed=0)
     observation, _ = both.reset()
     for action in (0, 1, 1, 2):
@@ -154,3 +154,18 @@ def test_minigrids_dict_is_categories_that_a_spec_reads():
         assert observation["heading"][0].tolist() == agent.dir_vec.tolist()
         observation, *_ = both.step(np.array([action]))
     assert set(both.single_observation_space) == {"frame", "image", "direction", "mission", "place", "heading"}
+
+
+def test_a_mission_is_read_beside_pictures():
+    needed("minigrid")
+    seen = {}
+    for observation in ("pixels", "both"):
+        tasks = envs.make("minigrid/DoorKey-5x5", observation=observation, image_size=16, seed=0)
+        seen[observation], _ = tasks.reset()
+    assert set(seen["pixels"]) == {"frame", "mission"}
+    assert set(seen["both"]) == {"frame", "mission", "image", "direction", "place", "heading"}
+    assert (
+        seen["pixels"]["mission"][0]
+        == seen["both"]["mission"][0]
+        == "use the key to open the door and then get to the goal"
+    )

@@ -71,7 +71,7 @@ def test_the_same_command_goes_on_and_another_is_refused(data, pretrained):
         (["cpcc"], "There is no objective named 'cpcc': did you mean 'cpc'"),
         (["barlow"], "learns from the features of a dynamics model"),
         (["cpc", "--observe", "camera"], "has no observation 'camera'"),
-        (["cpc", "--images", "round"], "give convolutional or patches"),
+        (["cpc", "--image-encoder", "round"], "give convolutional or patches"),
     ],
 )
 def test_what_cannot_be_learned_is_said(data, tmp_path, arguments, sentence):

@@ -151,7 +151,7 @@ def test_a_second_run_into_the_same_folder_is_refused_in_a_sentence(whole):
         ),
         (["dreamerv3", "--dynamics", "rsm"], "no dynamics named 'rsm': did you mean 'rssm'"),
         (["dreamerv3", "--planner", "icem"], "actor-critic does not plan: choose the behaviour shooting"),
-        (["dreamerv3", "--objectives", "barlow:-1"], "weight is 0 or more: got weight=-1"),
+        (["dreamerv3", "--objectives", "barlow:-1"], "weight is at least 0: got weight=-1"),
         (["tdmpc2", "--task-options", "gravity"], "'gravity' is no argument of a task: write name=value"),
         (["tdmpc2", "--task-options", "num_envs=2"], "num_envs has an option of its own: --num-envs 2"),
         (["tdmpc2", "--task-options", "gravty=1"], "Pendulum-v1 has no argument 'gravty'; accepted are"),

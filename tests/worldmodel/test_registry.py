@@ -120,6 +120,9 @@ def test_a_configuration_belongs_to_one_part(movers):
 
 
 def test_a_part_is_given_what_it_names_and_says_what_it_lacks(movers):
-    assert movers.make("wheel", road="sand", wind=3.0).road == "sand"
+    assert movers.make("wheel", road="sand").road == "sand"
+    assert movers.make("wheel", road="sand", spokes=7).config.spokes == 7, "an option may be a keyword"
+    with pytest.raises(ValueError, match="There is no option of WheelConfig named 'wind'"):
+        movers.make("wheel", road="sand", wind=3.0)
     with pytest.raises(ValueError, match="The mover 'sail' has to know road: add road=…"):
-        movers.make(SailConfig(), wind=3.0)
+        movers.make(SailConfig())

@@ -8,6 +8,7 @@ from small import CONTINUOUS, model, stream
 
 import worldmodel
 from worldmodel import objectives
+from worldmodel.dynamics import RSSMConfig
 
 STEPS = stream(size=12, length=6)
 
@@ -56,5 +57,36 @@ def test_targets_of_different_rates_are_refused():
         objectives.make("byol", options={"decay": 0.9, "projector": (8,)}, **context),
         objectives.make("spr", **context),
     ]
-    with pytest.raises(ValueError, match="target encoders of different rates, .*: give them one decay, or target_rate"):
+    with pytest.raises(
+        ValueError, match="follow at different rates, 0.1 to 0, 0.01 to 0.01 over .*: give them one decay"
+    ):
         worldmodel.Representation(one.encoder, both)
+
+
+def test_one_objective_twice_has_two_losses():
+    one, context = parts()
+    both = [
+        objectives.make("ntxent", options={"projector": (8,), "between": "steps"}, **context),
+        objectives.make("ntxent", options={"projector": (8,), "between": "steps", "negatives": "episode"}, **context),
+    ]
+    outcome = (representation := worldmodel.Representation(one.encoder, both))(representation.scene(stream()))
+    assert set(outcome.losses) == {"ntxent", "ntxent-2"}
+
+
+def test_padding_counts_for_nothing_in_the_dynamics_and_the_heads():
+    one = model(dynamics=RSSMConfig(deterministic=16, hidden=8, groups=4, classes=3, blocks=2), objectives=())
+    steps = stream()
+    valid = torch.ones_like(steps.is_first)
+    valid[:, -2:] = False
+    steps = steps._replace(extras={"valid": valid})
+    changed = steps._replace(
+        observation={n: torch.where(valid.unsqueeze(-1), v, 9.0) for n, v in steps.observation.items()}
+    )
+    changed = changed._replace(reward=torch.where(valid, steps.reward, 7.0))
+    losses = []
+    for seen in (steps, changed):
+        torch.manual_seed(0)
+        losses.append(one(one.scene(seen)).losses)
+    assert losses[0].keys() >= {"dynamics", "representation", "reward"}
+    for name, value in losses[0].items():
+        torch.testing.assert_close(value, losses[1][name], rtol=0, atol=0)

@@ -145,10 +145,12 @@ class Recording:
         )
         return range(first), range(first, len(self))
 
-    def pictures(self) -> list[str]:
-        """The names of the images observed; where there are none, of everything."""
+    def pictures(self, texts: bool = False) -> list[str]:
+        """The names of the images observed, and of texts if asked for; where there are no images, of everything."""
         seen = self.spec.observation
-        return [name for name, entry in seen.items() if entry.kind == "image"] or list(seen)
+        if all(entry.kind != "image" for entry in seen.values()):
+            return list(seen)
+        return [name for name, entry in seen.items() if entry.kind == "image" or (texts and entry.text)]
 
     def replay(
         self, chosen: Sequence[int] | None = None, spec: Spec | None = None, *, mapped: bool = False, **options: Any

@@ -10,8 +10,21 @@ from torch import Tensor, nn
 
 from worldmodel.data import Steps
 from worldmodel.decoders import Decoder
-from worldmodel.registry import Registry
+from worldmodel.registry import Registry, check_words
 from worldmodel.scene import Scene
+
+RANGES = {
+    "weight": (0, math.inf),
+    "temperature": (1e-6, math.inf),
+    "decay": (0, 1),
+    "target_rate": (0, 1),
+    "horizon": (1, math.inf),
+    "distance": (1, math.inf),
+    "prototypes": (2, math.inf),
+    "queue": (1, math.inf),
+    "refit_every": (1, math.inf),
+}
+"""What options of these names may be, whatever objective they are of."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +35,12 @@ class ObjectiveConfig:
     """Weight of its losses."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < math.inf:
-            raise ValueError(f"An objective's weight is 0 or more: got weight={self.weight}.")
+        check_words(self)
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name, None)
+            if isinstance(value, int | float) and not low <= value <= high:
+                upper = f" and at most {high}" if high < math.inf else ""
+                raise ValueError(f"An objective's {name} is at least {low}{upper}: got {name}={value}.")
 
 
 @dataclass

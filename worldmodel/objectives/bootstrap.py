@@ -26,7 +26,8 @@ class BYOLConfig(JointConfig):
 class BYOL(JointEmbedding):
     """2 − 2 · cosine of the predictor's guess and the momentum encoder's description (arXiv 2006.07733, equation 2).
 
-    The predictor is essential: without it all descriptions become one.
+    The predictor is essential: without it all descriptions become one. Of two views, the mean of both directions is taken, where
+    the paper has their sum: a weight of 2 is the same.
     """
 
     target = "momentum"

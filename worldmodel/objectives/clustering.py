@@ -189,7 +189,7 @@ class DeepCluster(JointEmbedding):
     """DeepCluster v2 (arXiv 1807.05520; 2006.09882, appendix D): descriptions fall to the clusters of their twins.
 
     The clusters are spherical k-means' over the last ``memory`` descriptions, a sliding window of replay, fitted anew every
-    ``refit_every`` updates from the centroids there are; those of empty clusters stay.
+    ``refit_every`` updates from descriptions drawn among those, as the authors' code does.
     """
 
     centroids: Tensor
@@ -223,9 +223,17 @@ class DeepCluster(JointEmbedding):
         self.memory.copy_(torch.cat([pending["description"], self.memory])[:size])
         self.memory_weight.copy_(torch.cat([pending["weight"], self.memory_weight])[:size])
         self.updates += 1
-        if self.updates % self.refit_every == 0:
-            fitted = [k_means(self.memory, self.memory_weight, start, self.iterations) for start in self.centroids]
+        if self.updates % self.refit_every == 0 and self.memory_weight.any():
+            starts = [self.drawn() for _ in self.centroids]
+            fitted = [k_means(self.memory, self.memory_weight, start, self.iterations) for start in starts]
             self.centroids.copy_(torch.stack(fitted))
+
+    def drawn(self) -> Tensor:
+        """As many descriptions of the memory as there are clusters, each once for as long as there are enough: [K, D]."""
+        there = self.memory_weight.nonzero().flatten()
+        order = there[torch.randperm(len(there), device=there.device)]
+        clusters = self.centroids.shape[1]
+        return ranks.shared(self.memory[order.repeat(-(-clusters // max(len(order), 1)))[:clusters]])
 
 
 def k_means(rows: Tensor, weight: Tensor, centroids: Tensor, iterations: int) -> Tensor:

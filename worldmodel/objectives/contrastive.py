@@ -15,18 +15,21 @@ from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, obje
 from worldmodel.objectives.joint import Compared, JointConfig, JointEmbedding, Pairs
 from worldmodel.scene import Scene
 
+Scope = Literal["batch", "episode", "time"]
+
 
 @dataclass(frozen=True)
 class InfoNCEConfig(ObjectiveConfig):
-    pass
+    negatives: Scope = "batch"
+    """What a step is told from: all others of the batch, those of its own episode, or those at its time of other sequences."""
 
 
 @objectives.register("infonce", InfoNCEConfig)
 class InfoNCE(Objective):
     """Which of the batch's embeddings belongs to these filtered features: −log softmax of dot products (arXiv 1807.03748).
 
-    The features are projected to the embedding's size; the negatives of a step are all other steps of the batch, and the
-    embedding gives no gradient, as in R2-Dreamer's comparison (ICLR 2026).
+    The features are projected to the embedding's size; the negatives of a step are all other steps of the batch, unless told, and
+    the embedding gives no gradient, as in R2-Dreamer's comparison (ICLR 2026).
     """
 
     over_batch = True
@@ -40,16 +43,19 @@ class InfoNCE(Objective):
     def forward(self, scene: Scene) -> Outcome:
         predicted = self.projector(scene.features("filtered")).flatten(0, -2)
         target = scene.embedding.detach().flatten(0, -2)
-        predicted, target, weight = (ranks.joined(x.float()) for x in (predicted, target, scene.valid.flatten()))
+        time = torch.arange(scene.length, device=predicted.device).expand_as(scene.episode)
+        rows = Pairs(
+            predicted.float(), target.float(), scene.valid.flatten().float(), scene.episode.flatten(), time.flatten()
+        )
+        predicted, target, weight, episode, time = joined(rows)
+        own = torch.arange(len(predicted), device=predicted.device)
+        counts = allowed(self.config.negatives, episode, time) & (weight > 0)
+        counts = counts | (own.unsqueeze(1) == own)
         with torch.autocast(predicted.device.type, enabled=False):
-            logits = (predicted @ target.t()).masked_fill(weight == 0, -1e9)  # [N, N]
-        own = torch.arange(len(logits), device=logits.device)
+            logits = (predicted @ target.t()).masked_fill(~counts, -1e9)  # [N, N]
         loss = over_rows(F.cross_entropy(logits, own, reduction="none"), weight)
         found = over_rows((logits.argmax(1) == own).float(), weight)
         return Outcome({"infonce": self.config.weight * loss}, {"infonce_found": found.detach()})
-
-
-Scope = Literal["batch", "episode", "time"]
 
 
 def allowed(scope: Scope, episode: Tensor, time: Tensor) -> Tensor:

@@ -115,11 +115,12 @@ class VICRegConfig(JointConfig):
 
 @objectives.register("vicreg", VICRegConfig)
 class VICReg(JointEmbedding):
-    """Variance, invariance and covariance (arXiv 2105.04906, section 4), scaled as in the paper's algorithm 1.
+    """Variance, invariance and covariance (arXiv 2105.04906, section 4), scaled as in its authors' code.
 
     Invariance: mean over rows and dimensions of squared differences. Variance: mean over dimensions of
-    max(0, 1 − √(variance + 1e-4)), averaged over the two sides. Covariance: squares off the diagonal over D, summed over the
-    sides. (The paper's equation 5 sums the invariance over dimensions; its own code, and this, take the mean.)
+    max(0, 1 − √(variance + 1e-4)), averaged over the two sides (the paper's algorithm 1 sums them). Covariance: squares off the
+    diagonal over D, summed over the sides. (The paper's equation 5 sums the invariance over dimensions; its own code, and this,
+    take the mean.)
 
     Raises:
         ValueError: a single row, which has no variance.

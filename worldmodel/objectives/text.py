@@ -45,7 +45,8 @@ class TextPairs(Objective):
         texts = {name: entry for name, entry in spec.observation.items() if entry.kind == "text"}
         if not texts:
             raise ValueError(
-                "Pairs of text and trajectory need a task that shows a text, such as minigrid/DoorKey-5x5."
+                "Pairs of text and trajectory need a text among what is observed, as minigrid/DoorKey-5x5 shows one: "
+                "of a recording that has one, name it in --observe."
             )
         self.reader = TextEncoder(config.text, spec=dataclasses.replace(spec, observation=texts))
         self.of_text = nn.Linear(self.reader.embed_dim, config.dim)
@@ -54,7 +55,7 @@ class TextPairs(Objective):
     def forward(self, scene: Scene) -> Outcome:
         observation = scene.steps.observation
         wordless = {name: torch.zeros_like(observation[name]) for name in self.reader.keys}
-        features = scene.seen_as([observation | wordless]).features("filtered").float()
+        features = scene.seen_as([observation | wordless], remembering=False).features("filtered").float()
         own = (scene.valid & (scene.episode == scene.episode[:, :1])).unsqueeze(-1).float()
         trajectory = self.of_trajectory((features * own).sum(1) / own.sum(1).clamp(min=1))
         first = {name: observation[name][:, 0] for name in self.reader.keys}

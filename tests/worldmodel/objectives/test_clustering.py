@@ -1,7 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from gymnasium import spaces
+from rows import bare, pairs
 from small import shaken, stream
 
 from worldmodel import WorldModel, WorldModelConfig
@@ -115,3 +119,59 @@ def test_models_without_a_momentum_target_have_no_second_encoder():
 
     assert model().target_encoder is None
     assert not any(name.startswith("target_encoder") for name in model().state_dict())
+
+
+def test_swav_is_swapped_assignments_of_unit_descriptions():
+    given = pairs(12)
+    objective = bare("swav", prototypes=5, frozen_updates=0, temperature=0.2, sinkhorn_iterations=2)
+    found = objective.compare(given)
+    prototypes = F.normalize(objective.prototypes.detach(), dim=1)
+    scores = [F.normalize(side, dim=1) @ prototypes.t() for side in (given.one, given.other)]
+    rows = [n for n in range(12) if given.weight[n] > 0]
+    assigned = []
+    for side in scores:
+        q = {(n, k): math.exp(side[n, k].item() / 0.05) for n in rows for k in range(5)}
+        for _ in range(2):
+            for k in range(5):
+                total = sum(q[n, k] for n in rows)
+                q |= {(n, k): q[n, k] / total / 5 for n in rows}
+            for n in rows:
+                total = sum(q[n, k] for k in range(5))
+                q |= {(n, k): q[n, k] / total / len(rows) for k in range(5)}
+        assigned.append({key: value * len(rows) for key, value in q.items()})
+    terms = []
+    for side, to in zip(scores, reversed(assigned), strict=True):
+        log = (side / 0.2).log_softmax(1)
+        terms += [-sum(to[n, k] * log[n, k] for k in range(5)) for n in rows]
+    torch.testing.assert_close(found.loss, torch.stack(terms).mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_deepcluster_is_the_cross_entropy_of_the_twins_cluster():
+    given = pairs(9)
+    objective = bare("deepcluster", prototypes=4, clusterings=2, temperature=0.3)
+    sides = [F.normalize(side, dim=1) for side in (given.one, given.other)]
+    terms = []
+    for side, twin in (sides, sides[::-1]):
+        for centroids in objective.centroids:
+            for n in (n for n in range(9) if given.weight[n] > 0):
+                cluster = max(range(4), key=lambda k: float(twin[n] @ centroids[k]))
+                scores = torch.stack([side[n] @ centroid / 0.3 for centroid in centroids])
+                terms.append(scores.exp().sum().log() - scores[cluster])
+    torch.testing.assert_close(objective.compare(given).loss, torch.stack(terms).mean())
+    turned = objective.centroids[:, [2, 0, 3, 1]].clone()
+    before = objective.compare(given).loss
+    objective.centroids.copy_(turned)
+    torch.testing.assert_close(objective.compare(given).loss, before, msg="the clusters' order means nothing")
+
+
+def test_a_refit_begins_from_descriptions_so_that_few_clusters_are_empty():
+    objective = bare("deepcluster", prototypes=30, clusterings=2, memory=300, refit_every=2)
+    torch.manual_seed(0)
+    rows = F.normalize(torch.tensor([3.0, 0.0, 0.0, 0.0]) + torch.randn(300, objective.outputs), dim=1)
+    for _ in range(2):
+        objective.after_update({"description": rows[:150], "weight": torch.ones(150)}, 0.0)
+        rows = rows.flip(0)
+    for centroids in objective.centroids:
+        assert (objective.memory @ centroids.t()).argmax(1).unique().numel() >= 27
+        torch.testing.assert_close(centroids.norm(dim=1), torch.ones(30, dtype=torch.float64))
+    assert not torch.equal(*objective.centroids), "each clustering has its own start"

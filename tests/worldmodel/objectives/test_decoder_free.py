@@ -69,3 +69,23 @@ def test_barlow_is_least_where_the_features_say_what_the_embedding_says():
     with torch.no_grad():
         objective.projector.weight.copy_(torch.eye(8, 16))
     assert objective(scene).losses["barlow"] < 1e-2 < make("barlow", one)(one.scene(steps)).losses["barlow"]
+
+
+@pytest.mark.parametrize("scope", ["batch", "episode", "time"])
+def test_infonces_negatives_are_what_their_scope_says(scope):
+    one, steps = model(), stream()
+    objective, scene = make("infonce", one, negatives=scope), one.scene(steps)
+    predicted = objective.projector(scene.features("filtered")).flatten(0, 1).double()
+    target, losses = scene.embedding.flatten(0, 1).double(), []
+    episode, length = scene.episode.flatten().tolist(), scene.length
+    for n in range(len(target)):
+
+        def counts(m: int, n: int = n) -> bool:
+            together, at_once = episode[m] == episode[n], m % length == n % length
+            wanted = {"batch": True, "episode": together and not at_once, "time": at_once and not together}
+            return m == n or wanted[scope]
+
+        scores = torch.stack([predicted[n] @ target[m] for m in range(len(target)) if counts(m)])
+        losses.append(scores.exp().sum().log() - predicted[n] @ target[n])
+    found = objective(scene).losses["infonce"].double()
+    torch.testing.assert_close(found, torch.stack(losses).mean(), rtol=1e-4, atol=1e-5)

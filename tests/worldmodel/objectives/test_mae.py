@@ -50,7 +50,7 @@ def test_a_patch_is_painted_in_its_own_place():
 
 
 def test_it_needs_patches_to_hide_and_some_to_leave():
-    with pytest.raises(ValueError, match="choose 'patches', or the objective 'inpainting'"):
+    with pytest.raises(ValueError, match="add --image-encoder patches .* or take the objective inpainting"):
         objectives.make("mae", spec=CAMERA)
     with pytest.raises(ValueError, match=r"share=0.99 hides 4 of 4 patches"):
         objectives.make("mae", options={"share": 0.99}, spec=CAMERA, patches=Patches(4, 8, 4))
