@@ -18,7 +18,7 @@ class Actor:
     """Decides for N environments at once, and remembers what the agent must carry from one decision to the next."""
 
     def __init__(self, agent: Agent, execution: Execution, num_envs: int, *, explore: bool) -> None:
-        self.agent, self.execution = agent, execution
+        self.agent, self.execution = agent.to(execution.device), execution
         self.state = agent.initial(num_envs)
         self._act = functools.partial(_compiled_act(agent, execution), explore=explore)
 

@@ -186,6 +186,8 @@ def load_agent(logdir: Path, tasks: gymnasium.vector.VectorEnv) -> Agent:
         FileNotFoundError: no checkpoint there.
     """
     folder = find_checkpoint(logdir)
+    if not (folder / "agent.json").is_file():
+        raise ValueError(f"{logdir} holds a model without an agent: give the folder of a training (train.py --logdir).")
     model, description = read_json(folder / MODEL), read_json(folder / "agent.json")
     spec = Spec.from_dict(model["spec"])
     differences = spec.differences(Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space))

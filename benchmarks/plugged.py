@@ -13,8 +13,8 @@ velocities are hidden, or on pictures. Then PPO learns, three seeds each:
     belief     on the model's belief
     dream      inside the model: imagined steps alone
 
-with Stable-Baselines3's own numbers for the task. The records are results/plugged/<task>-<kind>-<seed>.json, the table
-results/plugged.md.
+with the same numbers of PPO's for a task throughout; of the model, one training. The model's own steps are taken off PPO's.
+Beliefs are not drawn. The records are results/plugged/<task>-<kind>-<seed>.json, the table results/plugged.md.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ KINDS = ("state", "seen", "pictures", "encoder", "belief", "dream")
 class Task:
     task: str
     steps: int
-    """Environment steps of PPO."""
+    """Environment steps of PPO, those of the model's training included."""
     model_steps: int
     """Environment steps of the model's own training."""
     seen: tuple[str, ...]
     """Options of train.py that say what the model sees."""
     ppo: dict[str, Any] = field(default_factory=dict)
-    """rl-baselines3-zoo's numbers for the task."""
+    """Its numbers for the task."""
     options: tuple[str, ...] = ()
     num_envs: int = 8
 
@@ -144,10 +144,12 @@ def learn(task: Task, kind: str, seed: int, logdir: Path) -> dict[str, Any]:
     picture = kind == "pictures" or (kind == "seen" and task.pixels)
     several = hasattr(training.observation_space, "spaces")
     policy = "MultiInputPolicy" if several else "CnnPolicy" if picture else "MlpPolicy"
-    kwargs = policy_kwargs(PPO, str(logdir)) if kind == "encoder" else {}
+    kwargs = policy_kwargs(str(logdir)) if kind == "encoder" else {}
     agent = PPO(policy, training, policy_kwargs=kwargs, seed=seed, device="cpu", **numbers)
     began = time.monotonic()
-    agent.learn(task.steps // repeat)
+    # The model's own steps count as well: all that learn in the task have seen as much of it.
+    before = task.model_steps if kind in ("encoder", "belief") else 0
+    agent.learn((task.steps - before) // repeat)
     seconds = time.monotonic() - began
     judged = environments(task, kind, 5, seed + 1000, model)
     returns, _ = evaluate_policy(agent, judged, n_eval_episodes=20, return_episode_rewards=True)
@@ -159,8 +161,8 @@ def learn(task: Task, kind: str, seed: int, logdir: Path) -> dict[str, Any]:
         "seed": seed,
         "return": statistics.mean(returns),
         "returns": [float(value) for value in returns],
-        "env_steps": 0 if kind == "dream" else task.steps,
-        "imagined_steps": task.steps // repeat if kind == "dream" else 0,
+        "env_steps": 0 if kind == "dream" else agent.num_timesteps * repeat,
+        "imagined_steps": agent.num_timesteps if kind == "dream" else 0,
         "model_env_steps": task.model_steps if kind in ("encoder", "belief", "dream") else 0,
         "seconds": round(seconds, 1),
         "versions": versions(),
@@ -173,7 +175,7 @@ def summarise(models: Path) -> None:
         "# The representation in somebody else's agent",
         "",
         f"Made by `python {Path(__file__).relative_to(ROOT)}`: what each row means stands at its head. Returns of 20 evaluation",
-        "episodes, means over seeds ± their deviation. The model's own environment steps come on top of PPO's.",
+        "episodes, means over PPO's seeds ± their deviation, of one model each.",
         "",
         "| task | PPO on | return | seeds | steps of PPO | steps of the model | seconds |",
         "|---" * 7 + "|",

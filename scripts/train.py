@@ -118,7 +118,10 @@ def parse(arguments: list[str]) -> TrainCommand:
 def recorded_task(folder: Path) -> TaskOptions:
     """The task that a recording is of, where collect.py made it: seen in pictures where both were recorded."""
     facts = Recording(folder).facts.get("task")
-    if facts is None:
+    if facts is None or "task" not in facts:
+        return TaskOptions(task="")
+    if ":" not in facts["task"] and facts["task"] not in envs.task_names():
+        print(f"{folder} is of {facts['task']}, which is not installed here: there will be no evaluations.")
         return TaskOptions(task="")
     known = {field.name for field in dataclasses.fields(TaskOptions)} - {"num_envs", "workers"}
     told = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items() if name in known}

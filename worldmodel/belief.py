@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -98,11 +99,21 @@ class Belief:
 
     def _action(self, previous: Any, first: Tensor) -> Tensor:
         """Action vectors [N, A] of what the environments were told."""
-        if previous is not None:
-            return self.spec.action.from_environment(_array(previous)).to(self.device)
-        if not first.all():
-            raise ValueError("previous_action=None is for first steps alone: give what every environment was told.")
-        return torch.zeros(len(first), self.spec.action.dim, device=self.device)
+        none = torch.zeros(len(first), self.spec.action.dim, device=self.device)
+        if previous is None:
+            if not first.all():
+                raise ValueError("previous_action=None is for first steps alone: give what every environment was told.")
+            return none
+        told = np.array(_array(previous))
+        if told.shape != (expected := (len(first), *(self.spec.action.space().shape or ()))):
+            raise ValueError(
+                f"Actions of shape {list(told.shape)} were given, where {len(first)} environments take {list(expected)}."
+            )
+        if (begins := first.cpu().numpy()).all():
+            return none
+        told[begins] = told[~begins][0]  # whatever stands there, it need not be an action
+        action = self.spec.action.from_environment(told).to(self.device)
+        return torch.where(first.unsqueeze(-1), none, action)
 
 
 def _array(values: Any) -> Any:

@@ -5,6 +5,8 @@ The step of belief takes no draw: what is stochastic takes its most probable val
 
 from __future__ import annotations
 
+import copy
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +69,7 @@ def export(model: WorldModel, folder: str | Path, *, onnx: bool = False) -> dict
         ExportError: it is more than rounding.
         ImportError: ONNX is asked for, and its packages are not installed.
     """
-    model = model.eval().cpu()
+    model = copy.deepcopy(model).eval().cpu()
     steps: dict[str, nn.Module] = {ENCODER: EncoderStep(model), BELIEF: BeliefStep(model)}
     differences: dict[str, float] = {}
     with writing(Path(folder)) as beside, torch.no_grad():
@@ -115,8 +117,13 @@ def _difference(step: nn.Module, run: Callable[[Any], Any], examples: dict[int, 
     for count in CHECKED:
         expected = torch.utils._pytree.tree_leaves(step(*examples[count]))
         found = torch.utils._pytree.tree_leaves(run(examples[count]))
-        for one, other in zip(expected, found, strict=True):
-            greatest = max(greatest, float((one - torch.as_tensor(other)).abs().max()))
+        for one, other in zip(expected, map(torch.as_tensor, found), strict=True):
+            if one.shape != other.shape:
+                raise ExportError(
+                    f"The exported {type(step).__name__} gives {list(other.shape)}, not {list(one.shape)}."
+                )
+            distance = float((one - other).abs().max())
+            greatest = max(greatest, distance) if math.isfinite(distance) else math.inf
     if greatest > 1e-3:
         raise ExportError(
             f"The exported {type(step).__name__} differs from the model by {greatest:.2g}: nothing was written."

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,23 @@ def settle(beside: Path, path: Path) -> None:
     _flush(beside)
     beside.rename(path)
     _flush(path.parent)
+
+
+def settle_behind(beside: Path, path_of: Callable[[int], Path], number: int) -> int:
+    """Flush the file ``beside`` and give it the first free name of a series, from ``number`` on; returns the one after it.
+
+    Nothing is replaced, whoever else writes there.
+    """
+    _flush(beside)
+    while True:
+        try:
+            os.link(beside, path_of(number))
+            break
+        except FileExistsError:
+            number += 1
+    beside.unlink()
+    _flush(beside.parent)
+    return number + 1
 
 
 def verify(folder: Path) -> None:

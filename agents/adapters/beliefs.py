@@ -57,17 +57,19 @@ class BeliefWrapper(gymnasium.Wrapper):
         env: with the spaces that the model was trained on, as those of ``envs.make_single`` are.
         model: from ``worldmodel.load``, on the device where it is to run.
         beside: whether what the environment shows stays beside the features, in a Dict.
+        draw: whether what is stochastic in a belief is drawn, from torch's random state; if not, one history always gives the
+            same features, as ``check_env`` asks for.
 
     Raises:
         ValueError: other spaces, naming what differs.
     """
 
-    def __init__(self, env: gymnasium.Env, model: WorldModel, *, beside: bool = False) -> None:
+    def __init__(self, env: gymnasium.Env, model: WorldModel, *, beside: bool = False, draw: bool = False) -> None:
         super().__init__(env)
         check_spaces(model, env.observation_space, env.action_space)
         self.model, self._beside = model, beside
         self.observation_space = belief_space(model, env.observation_space, beside)
-        self._belief = model.belief(1)
+        self._belief = model.belief(1, draw=draw)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
@@ -97,12 +99,13 @@ class BeliefVectorWrapper(VectorWrapper):
         env: with the spaces that the model was trained on, as those of ``envs.make`` are.
         model: from ``worldmodel.load``, on the device where it is to run.
         beside: whether what the environments show stays beside the features, in a Dict.
+        draw: whether what is stochastic in a belief is drawn, as ``BeliefWrapper`` has it.
 
     Raises:
         ValueError: other spaces, naming what differs; no autoreset mode in the environment's metadata.
     """
 
-    def __init__(self, env: VectorEnv, model: WorldModel, *, beside: bool = False) -> None:
+    def __init__(self, env: VectorEnv, model: WorldModel, *, beside: bool = False, draw: bool = False) -> None:
         super().__init__(env)
         check_spaces(model, env.single_observation_space, env.single_action_space)
         if "autoreset_mode" not in env.metadata:
@@ -111,7 +114,7 @@ class BeliefVectorWrapper(VectorWrapper):
         self.autoreset_mode = AutoresetMode(env.metadata["autoreset_mode"])
         self.single_observation_space = belief_space(model, env.single_observation_space, beside)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
-        self._belief = model.belief(env.num_envs)
+        self._belief = model.belief(env.num_envs, draw=draw)
         self._ended = np.zeros(env.num_envs, np.bool_)
         self._features = np.zeros((env.num_envs, model.feature_dim), np.float32)
 
@@ -121,6 +124,7 @@ class BeliefVectorWrapper(VectorWrapper):
         mask = None if options is None else options.get("reset_mask")
         observation, info = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
         if mask is None:
+            self._ended[:] = False
             return self._believed(observation, None, np.ones(self.num_envs, np.bool_)), info
         rows = np.flatnonzero(mask)
         self._features = self._features.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +32,7 @@ class DreamVectorEnv(VectorEnv):
 
     Args:
         model: on the device where it is to run.
-        replay: of steps that the model was trained on, or alike.
+        replay: of steps that the model was trained on, or alike; what else they show (frames of a watched run) is not looked at.
         horizon: H, decisions of an episode at most.
         context: replayed steps that a start has been filtered over, for models that remember.
         starts: states that episodes start from, drawn anew at each ``reset`` and every ``horizon`` steps.
@@ -58,7 +59,8 @@ class DreamVectorEnv(VectorEnv):
         for name, value in {"num_envs": num_envs, "horizon": horizon, "context": context, "starts": starts}.items():
             if value < 1:
                 raise ValueError(f"{name}={value} is not accepted; give a whole number of at least 1.")
-        if differences := model.spec.differences(replay.spec):
+        seen = {name: entry for name, entry in replay.spec.observation.items() if name in model.spec.observation}
+        if differences := model.spec.differences(dataclasses.replace(replay.spec, observation=seen)):
             raise ValueError(f"The replay is of other spaces than the model: {' '.join(differences)}")
         self.model, self.replay, self.num_envs, self.horizon = model.eval(), replay, num_envs, horizon
         self._context, self._count, self._tensors = context, starts, tensors

@@ -8,7 +8,6 @@ A belief goes around the environments (``BeliefVecEnv``), an encoder without a m
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from worldmodel.data import Spec
 from worldmodel.data.stream import final_observations, select_rows, stack_observations
 
 try:
-    from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
     from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 except ImportError as error:
@@ -105,16 +103,17 @@ class BeliefVecEnv(VecEnvWrapper):
         venv: with the spaces that the model was trained on; that of ``GymnasiumVecEnv(envs.make(...))`` has them.
         model: from ``worldmodel.load``, on the device where it is to run.
         beside: whether what the environments show stays beside the features, in a Dict.
+        draw: whether what is stochastic in a belief is drawn; if not, one history always gives the same features.
 
     Raises:
         ValueError: other spaces, naming what differs.
     """
 
-    def __init__(self, venv: VecEnv, model: WorldModel, *, beside: bool = False) -> None:
+    def __init__(self, venv: VecEnv, model: WorldModel, *, beside: bool = False, draw: bool = False) -> None:
         check_spaces(model, venv.observation_space, venv.action_space)
         super().__init__(venv, observation_space=belief_space(model, venv.observation_space, beside))
         self.model, self._beside = model, beside
-        self._belief = model.belief(venv.num_envs)
+        self._belief = model.belief(venv.num_envs, draw=draw)
 
     def reset(self) -> Any:
         observation: Any = self.venv.reset()
@@ -161,6 +160,10 @@ class EncoderExtractor(BaseFeaturesExtractor):
         parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
         self._turned = {name for name, space in parts.items() if _channels_first(space)}
 
+    def apply(self, fn: Any) -> EncoderExtractor:
+        """Nothing: it is how PPO and its like initialise a policy anew, and this encoder has learned already."""
+        return self
+
     def train(self, mode: bool = True) -> EncoderExtractor:
         super().train(mode and not self._frozen)
         return self
@@ -173,29 +176,24 @@ class EncoderExtractor(BaseFeaturesExtractor):
             return self.encoder(named).float()
 
 
-def policy_kwargs(
-    algorithm: type[BaseAlgorithm], source: str | Path | Representation, *, freeze: bool = True, **others: Any
-) -> dict[str, Any]:
+def policy_kwargs(source: str | Path | Representation, *, freeze: bool = True, **others: Any) -> dict[str, Any]:
     """The ``policy_kwargs`` with which an algorithm's policy begins with an encoder, and keeps its weights.
 
-        PPO("MlpPolicy", env, policy_kwargs=policy_kwargs(PPO, "runs/cpc"))
+        PPO("MlpPolicy", env, policy_kwargs=policy_kwargs("runs/cpc"))
 
-    PPO and its like initialise a features extractor anew, a frozen one too, unless told not to.
+    PPO and its like initialise a features extractor anew, a frozen one too, which this one does not let happen.
 
     Args:
         source: a run's folder, or a loaded model; of a folder alone an agent's ``save`` remembers where it was.
         freeze: whether the encoder stays as it is; if not, it learns with the policy (with ``SAC`` in three copies).
         others: further ``policy_kwargs``, such as ``net_arch=[256, 256]``.
     """
-    policy = algorithm.policy_aliases["MlpPolicy"]
     source = str(source) if isinstance(source, Path) else source
     kwargs: dict[str, Any] = {
         "features_extractor_class": EncoderExtractor,
         "features_extractor_kwargs": {"source": source, "freeze": freeze},
         "normalize_images": False,  # the encoder does that itself
     }
-    if "ortho_init" in inspect.signature(policy).parameters:
-        kwargs["ortho_init"] = False
     return kwargs | others
 
 

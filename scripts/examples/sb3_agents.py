@@ -47,7 +47,7 @@ def main() -> None:
         steps, spec = agents.load_recording(arguments.run)
         replay = replay_of([steps], spec)
         training = VecMonitor(GymnasiumVecEnv(DreamVectorEnv(model, replay, num_envs=64, horizon=15)))
-    kwargs = policy_kwargs(PPO, arguments.run) if arguments.kind == "encoder" else {}
+    kwargs = policy_kwargs(arguments.run) if arguments.kind == "encoder" else {}
     agent = PPO(
         "MlpPolicy",
         training,

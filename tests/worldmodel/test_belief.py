@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from small import CONTINUOUS, SEVERAL_DISCRETE, model, stream
+from small import CONTINUOUS, DISCRETE, SEVERAL_DISCRETE, model, stream
 
 from worldmodel import Representation
 from worldmodel.belief import Belief
@@ -86,6 +86,14 @@ def test_without_dynamics_the_features_are_the_embeddings():
         ({"states": np.zeros((2, 3))}, None, [1, 1], r"has the entries \['states'\], its space says \['state'\]"),
         (np.zeros((2, 3)), None, [1, 0], "previous_action=None is for first steps alone"),
         (np.zeros((2, 3)), None, [1, 1, 1], "about 2 environments was given 3 is_first"),
+        (
+            np.zeros((2, 3)),
+            np.zeros((1, 2)),
+            [0, 0],
+            r"Actions of shape \[1, 2\] were given, where 2 environments take \[2, 2\]",
+        ),
+        (np.zeros((2, 3)), np.zeros(2), [0, 0], r"Actions of shape \[2\] were given"),
+        (np.zeros((2, 3)), 0.5, [0, 0], r"Actions of shape \[\] were given"),
         (np.zeros((3, 3)), None, [1, 1], "Observations of 3 environments were given, 2 are to be looked at"),
     ],
 )
@@ -105,3 +113,13 @@ def test_an_image_with_its_channels_first_is_refused():
         spec.observation_arrays(np.zeros((2, 3, 8, 8), np.uint8))
     gray = dataclasses.replace(spec.observation["image"], shape=(8, 8, 1))
     assert gray.fits((2, 8, 8)) and gray.fits((2, 8, 8, 1)) and not gray.fits((2, 64))
+
+
+def test_what_stands_for_an_action_before_a_first_step_does_not_matter():
+    beliefs = [model(DISCRETE, dynamics=RECURRENT).eval().belief(2, draw=False) for _ in range(2)]
+    seen = np.ones((2, 3), np.float32)
+    found = []
+    for belief, placeholder in zip(beliefs, (-1, 3), strict=True):
+        belief.update(seen, None, [True, True])
+        found.append(belief.update(seen, np.array([placeholder, 2]), [True, False]))
+    assert torch.equal(*found)

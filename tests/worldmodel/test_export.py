@@ -79,6 +79,14 @@ def test_numbers_that_are_not_the_models_are_not_written(tmp_path, monkeypatch):
     assert not (tmp_path / "exported").exists()
 
 
+def test_numbers_that_are_none_are_not_written_either(tmp_path):
+    one = model().eval()
+    with torch.no_grad():
+        next(one.encoder.parameters()).fill_(torch.nan)
+    with pytest.raises(ExportError, match="differs from the model by inf"):
+        export(one, tmp_path / "exported")
+
+
 def test_a_saved_model_is_loaded_and_a_name_of_the_hub_downloaded(tmp_path, monkeypatch):
     hub = pytest.importorskip("huggingface_hub")
     one = model()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from worldmodel.data.replay import Replay
 from worldmodel.data.spec import Entry, Spec
 from worldmodel.data.steps import Steps
 from worldmodel.data.storage import entries, unflatten
-from worldmodel.snapshots import DamagedError, read_json, read_tensors, settle, write_json, write_tensors
+from worldmodel.snapshots import DamagedError, read_json, read_tensors, settle, settle_behind, write_json, write_tensors
 
 DESCRIPTION = "recording.json"
 FORMAT = 1
@@ -47,6 +49,7 @@ class Recorder:
         self._names = list(entries(spec))
         self._open: list[list[Steps]] = [[] for _ in range(num_envs)]
         self.episodes = len(files(self.folder))
+        self._next = next_number(self.folder)
 
     def add(self, steps: Steps, index: Sequence[int] | Tensor) -> None:
         """Append steps [M] with their actions to the environments ``index`` [M]; an episode is written when its last has come."""
@@ -66,16 +69,24 @@ class Recorder:
                 "An episode has is_first at its first step, is_last at its last one, and neither in between."
             )
         tensors = {name: value for name, value in steps.flat().items() if name in self._names}
-        path = self.folder / f"{self.episodes:06d}.safetensors"
-        beside = path.with_name(f".{path.name}")
+        beside = self.folder / f".{os.getpid()}.safetensors"
         write_tensors(beside, tensors)
-        settle(beside, path)
+        self._next = settle_behind(beside, partial(episode_file, self.folder), self._next)
         self.episodes += 1
 
     def _write(self, steps: list[Steps]) -> None:
         flat = [step.flat() for step in steps]
         stacked = {name: torch.stack([values[name] for values in flat]) for name in self._names}
         self.add_episode(unflatten(stacked))
+
+
+def episode_file(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.safetensors"
+
+
+def next_number(folder: Path) -> int:
+    """Behind all episodes that there are, or were: one that was removed leaves its number free."""
+    return max((int(path.stem) for path in files(folder) if path.stem.isdigit()), default=-1) + 1
 
 
 class Recording:
@@ -119,11 +130,13 @@ class Recording:
             raise ValueError(
                 f"{other.folder} is a recording of other spaces than {self.folder}: {' '.join(differences)}"
             )
+        if other.folder.resolve() == self.folder.resolve():
+            raise ValueError(f"{self.folder} cannot be merged with itself.")
+        number = next_number(self.folder)
         for file in other.files:
-            path = self.folder / f"{len(self.files):06d}.safetensors"
-            shutil.copyfile(file, beside := path.with_name(f".{path.name}"))
-            settle(beside, path)
-            self.files.append(path)
+            shutil.copyfile(file, beside := self.folder / f".{os.getpid()}.safetensors")
+            number = settle_behind(beside, partial(episode_file, self.folder), number)
+            self.files.append(episode_file(self.folder, number - 1))
         return len(other)
 
     def observing(self, names: Sequence[str]) -> Spec:

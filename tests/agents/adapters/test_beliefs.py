@@ -1,6 +1,9 @@
+import dataclasses
+
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -8,6 +11,8 @@ from walk import Walk, believed, model_of
 
 import envs
 from agents.adapters import BeliefVectorWrapper, BeliefWrapper
+from worldmodel import WorldModel
+from worldmodel.dynamics import RSSMConfig
 
 
 @pytest.mark.parametrize("beside", [False, True])
@@ -106,3 +111,37 @@ def test_an_entry_called_belief_is_not_overwritten():
     own = Own()
     with pytest.raises(ValueError, match="entry 'belief' of its own"):
         BeliefWrapper(own, model_of(own), beside=True)
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_a_whole_reset_forgets_that_an_episode_had_ended(mode):
+    ones = [Walk(longest=2) for _ in range(2)]
+    wrapped = BeliefVectorWrapper(
+        SyncVectorEnv([lambda one=one: one for one in ones], autoreset_mode=mode), model_of(ones[0])
+    )
+    wrapped.reset(seed=0)
+    for _ in range(2):
+        action = wrapped.action_space.sample()
+        ended = np.logical_or(*wrapped.step(action)[2:4])
+    assert ended.all()
+    for one in ones:
+        one.diary.clear()
+    seen = [wrapped.reset(seed=1)[0], wrapped.step(wrapped.action_space.sample())[0]]
+    for i, one in enumerate(ones):
+        expected = believed(wrapped.model, one.diary[0])
+        np.testing.assert_allclose(np.stack([features[i] for features in seen]), expected[:2], rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_whose_beliefs_are_uncertain_gives_one_history_one_rollout():
+    one = Walk()
+    dynamics = RSSMConfig(deterministic=16, hidden=8, groups=4, classes=3, blocks=2)
+    torch.manual_seed(0)
+    certain = model_of(one)
+    model = WorldModel(dataclasses.replace(certain.config, dynamics=dynamics), certain.spec).eval()
+    check_env(BeliefWrapper(one, model), skip_render_check=True)
+    rollouts = []
+    for draw in (False, False, True):
+        tasks = SyncVectorEnv([Walk] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+        wrapped = BeliefVectorWrapper(tasks, model, draw=draw)
+        rollouts.append([wrapped.reset(seed=0)[0], *(wrapped.step(np.full((2, 2), 0.5))[0] for _ in range(8))])
+    assert np.array_equal(rollouts[0], rollouts[1]) and not np.array_equal(rollouts[0], rollouts[2])

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import numpy as np
@@ -8,7 +9,7 @@ from gymnasium.vector import AutoresetMode
 from walk import Walk, certain_model
 
 from agents.adapters import DreamVectorEnv
-from worldmodel.data import Replay, Spec, Steps
+from worldmodel.data import Entry, Replay, Spec, Steps
 from worldmodel.dynamics import map_state, state_at
 
 
@@ -24,6 +25,8 @@ def replay_of(spec: Spec, episodes: int = 12, length: int = 5, **options) -> Rep
         first, last = step % length == 0, step % length == length - 1
         flags = [torch.tensor([flag]) for flag in (first, last, False)]
         shown = {"state": torch.randn(1, 3, generator=generator)}
+        if "frame" in spec.observation:
+            shown["frame"] = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
         replay.add(Steps(shown, torch.zeros(1), *flags, spec.action.random(1, generator)), [0])
     return replay
 
@@ -138,6 +141,13 @@ def test_stored_latent_states_are_gone_on_from():
     replay = replay_of(spec, extras=model.dynamics.stored())
     features, _ = DreamVectorEnv(model, replay, 3, context=2).reset(seed=0)
     assert features.shape == (3, model.feature_dim)
+
+
+def test_frames_of_a_watched_run_are_passed_over():
+    spec = spec_of()
+    watched = dataclasses.replace(spec, observation=spec.observation | {"frame": Entry((8, 8, 3), "uint8")})
+    plain, seen = (DreamVectorEnv(certain_model(spec), replay_of(each), 3).reset(seed=0)[0] for each in (spec, watched))
+    assert np.isfinite(seen).all() and seen.shape == plain.shape
 
 
 def test_what_does_not_fit_is_said():

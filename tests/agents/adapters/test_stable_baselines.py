@@ -89,9 +89,7 @@ def test_an_encoders_weights_survive_the_making_of_a_policy_and_stay_where_they_
     model = model_of(one)
     with writing(tmp_path / "model") as beside:
         write_model(model, beside)
-    agent = algorithm(
-        "MlpPolicy", one, policy_kwargs=policy_kwargs(algorithm, tmp_path / "model", freeze=freeze), **options
-    )
+    agent = algorithm("MlpPolicy", one, policy_kwargs=policy_kwargs(tmp_path / "model", freeze=freeze), **options)
     extractors = [part for part in agent.policy.modules() if isinstance(part, EncoderExtractor)]
     assert len(extractors) == {"PPO": 1, "SAC": 3, "DQN": 2}[name]
 
@@ -107,13 +105,14 @@ def test_an_encoders_weights_survive_the_making_of_a_policy_and_stay_where_they_
     assert all(not one.training for one in extractors) or not freeze
 
 
-def test_without_the_keywords_ppo_would_have_initialised_the_encoder_anew():
+def test_ppo_initialises_its_own_layers_anew_and_the_encoder_not():
     one = Walk()
-    model, kwargs = model_of(one), policy_kwargs(sb3.PPO, model_of(one))
-    assert kwargs.pop("ortho_init") is False and "ortho_init" not in policy_kwargs(sb3.SAC, model)
-    agent = sb3.PPO("MlpPolicy", one, policy_kwargs=kwargs, **PPO)
-    weight = next(iter(model.encoder.parameters()))
-    assert not torch.equal(next(iter(agent.policy.features_extractor.encoder.parameters())), weight)
+    model = model_of(one)
+    agent = sb3.PPO("MlpPolicy", one, policy_kwargs=policy_kwargs(model), **PPO)
+    assert agent.policy.ortho_init
+    assert agent.policy.action_net.weight.norm(dim=1).max() < 0.011, "orthogonal, with the gain that PPO gives it"
+    for name, value in agent.policy.features_extractor.encoder.state_dict().items():
+        assert torch.equal(value, model.encoder.state_dict()[name])
 
 
 @pytest.mark.parametrize("name", ["PPO", "SAC", "DQN"])
@@ -145,7 +144,7 @@ def test_pictures_reach_the_encoder_as_they_were_recorded(bare):
             seen = self.np_random.integers(0, 256, (16, 16, 3), np.uint8)
             return seen if bare else {"image": seen}
 
-    kwargs = policy_kwargs(sb3.PPO, Representation(encoder, []))
+    kwargs = policy_kwargs(Representation(encoder, []))
     agent = sb3.PPO("CnnPolicy" if bare else "MultiInputPolicy", Pictures(), policy_kwargs=kwargs, **PPO)
     seen = agent.env.reset()
     array = seen if bare else seen["image"]

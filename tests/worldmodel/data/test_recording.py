@@ -131,6 +131,22 @@ def test_recordings_of_the_same_spaces_are_merged(tmp_path):
         one.merge(recorded_pictures(tmp_path / "three", 1, 3))
 
 
+def test_nothing_is_replaced_where_an_episode_was_removed_or_somebody_else_writes(tmp_path):
+    one, other = record(tmp_path, [1, 2]), record(tmp_path, [3, 4])
+    for recorder, numbers in ((one, [5, 6]), (other, [7, 8]), (one, [9, 10])):
+        for t, number in enumerate(numbers):
+            recorder.add(step(number, first=t == 0, last=t == 1), [0])
+    kept = [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
+    assert [steps.reward.tolist() for steps in Recording(tmp_path).episodes()] == kept
+    Recording(tmp_path).files[1].unlink()
+    record(tmp_path, [11, 12])
+    del kept[1]
+    assert [steps.reward.tolist() for steps in Recording(tmp_path).episodes()] == [*kept, [11, 12]]
+    assert not list(tmp_path.glob(".*.safetensors"))
+    with pytest.raises(ValueError, match="cannot be merged with itself"):
+        Recording(tmp_path).merge(Recording(tmp_path))
+
+
 def test_killed_at_any_moment_it_holds_whole_episodes_alone(tmp_path):
     program = """
 import sys
