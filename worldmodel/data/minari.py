@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from worldmodel.data.recording import Recorder, Recording
+from worldmodel.data.recording import DESCRIPTION, Recorder, Recording
 from worldmodel.data.spec import Entry, Spec
 from worldmodel.data.steps import Steps
 
@@ -38,9 +38,13 @@ def to_minari(recording: Recording, name: str, *, jpeg: bool = False, **about: A
         about: of the dataset, such as ``author="…"`` and ``algorithm_name="random"``.
 
     Raises:
-        ValueError: texts, of which the numbers of their words alone are kept; a dataset of this name is there already.
+        ValueError: a name that is none of Minari's; texts, of which the numbers of their words alone are kept; entries whose
+            names have a "/", which Minari reads as folders; a dataset of this name is there already.
     """
     minari = _package()
+    _check_name(name)
+    if nested := [key for key in recording.spec.observation if "/" in key]:
+        raise ValueError(f"{nested[0]!r} is a name that Minari reads as an entry within another: it cannot be written.")
     if texts := [key for key, entry in recording.spec.observation.items() if entry.text]:
         raise ValueError(
             f"{texts[0]!r} is a text, of which a recording keeps no more than hashed words: it cannot be written."
@@ -70,19 +74,43 @@ def from_minari(name: str, folder: str | Path) -> Recording:
     fits the environments of the same task. An episode without an end counts as one that was cut by a time limit.
 
     Raises:
-        ValueError: spaces that have no stored form; ``folder`` holds a recording of other spaces.
+        ValueError: a name that is none of Minari's; spaces that have no stored form; ``folder`` holds a recording of other
+            spaces, or of this very dataset.
     """
+    _package()
+    _check_name(name)
+    if (Path(folder) / DESCRIPTION).is_file() and Recording(folder).facts.get("minari") == name:
+        raise ValueError(f"{folder} holds episodes of {name} already: give a folder of its own.")
     dataset = _package().load_dataset(name, download=name not in _package().list_local_datasets())
     own = Spec.from_spaces(dataset.observation_space, dataset.action_space)
     spec = dataclasses.replace(own, action=own.action.standard())
     environment = getattr(dataset.spec, "env_spec", None)
-    facts: dict[str, Any] = {"minari": name}
+    facts: dict[str, Any] = _told(dataset.storage.metadata.get("description")) | {"minari": name}
     if environment is not None:
         facts["task"] = {"task": environment.id}
     recorder = Recorder(folder, spec, 1, facts)
     for episode in dataset.iterate_episodes():
         recorder.add_episode(_steps(episode, own))
     return Recording(folder)
+
+
+def _check_name(name: str) -> None:
+    """Raise ValueError for what is no name of a dataset, before Minari makes a folder of it."""
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    try:
+        parse_dataset_id(name)
+    except (ValueError, TypeError):
+        raise ValueError(f"{name!r} is no dataset's name: write it as reacher/random-v0, with a version.") from None
+
+
+def _told(description: Any) -> dict[str, Any]:
+    """How a recording was made, where ``to_minari`` wrote the description; {} where somebody else did."""
+    try:
+        facts = json.loads(description or "")
+    except (TypeError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _package() -> Any:

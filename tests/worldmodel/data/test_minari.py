@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,7 @@ def test_what_goes_to_minari_comes_back_to_the_last_bit(tmp_path, action):
     to_minari(there, "walk/noise-v0", author="nobody")
     back = from_minari("walk/noise-v0", tmp_path / "back")
     assert len(back) == len(there) == 23 and back.spec == there.spec
+    assert back.facts == there.facts | {"minari": "walk/noise-v0"}
     for expected, found in zip(there.episodes(), back.episodes(), strict=True):
         for name, value in expected.flat().items():
             if name == "action" and there.spec.action.discrete:
@@ -96,6 +99,16 @@ def test_what_cannot_be_written_is_said(tmp_path):
     to_minari(there, "walk/twice-v0")
     with pytest.raises(ValueError, match="has a dataset 'walk/twice-v0' already"):
         to_minari(there, "walk/twice-v0")
+    with pytest.raises(ValueError, match="'walk' is no dataset's name: write it as reacher/random-v0"):
+        to_minari(there, "walk")
+    from_minari("walk/twice-v0", tmp_path / "back")
+    with pytest.raises(ValueError, match="holds episodes of walk/twice-v0 already"):
+        from_minari("walk/twice-v0", tmp_path / "back")
+    nested = Spec.from_spaces(spaces.Box(-1, 1, (2,)), spaces.Discrete(2))
+    nested = dataclasses.replace(nested, observation={"arm/joints": nested.observation["state"]})
+    Recorder(tmp_path / "nested", nested, 1)
+    with pytest.raises(ValueError, match="'arm/joints' is a name that Minari reads"):
+        to_minari(Recording(tmp_path / "nested"), "walk/nested-v0")
     half = next(iter(there.episodes())).select(slice(0, 1))
     with pytest.raises(ValueError, match="is_last at its last one"):
         Recorder(tmp_path / "data", there.spec, 1).add_episode(half)
