@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ from agents.execution import named_device
 from worldmodel.data import Entry, Replay, Spec, Steps
 from worldmodel.data.recording import Recording
 from worldmodel.data.storage import entries
+from worldmodel.loading import CHECKPOINTS
 from worldmodel.snapshots import read_json, write_file
 
 RECORDED = "recorded.json"
@@ -40,11 +42,16 @@ class RecordedStart:
         if not len(self.recording):
             raise ValueError(f"{folder} holds no whole episode to begin with.")
         self.episodes = len(self.recording)
-        if (logdir / RECORDED).is_file():
-            self.episodes = read_json(logdir / RECORDED)["episodes"]
+        if (logdir / RECORDED).is_file() and any((logdir / CHECKPOINTS).glob("*")):
+            began = read_json(logdir / RECORDED)
+            self.episodes = began["episodes"]
             if self.episodes > len(self.recording):
                 raise ValueError(
                     f"The run in {logdir} began with {self.episodes} episodes of {folder}, which holds {len(self.recording)}."
+                )
+            if "digest" in began and began["digest"] != self._digest():
+                raise ValueError(
+                    f"The run in {logdir} began with other episodes than those of {folder}: give its own --data."
                 )
         self.lengths = [len(steps.is_first) for steps in self.recording.episodes(range(self.episodes))]
 
@@ -54,8 +61,16 @@ class RecordedStart:
 
     def remember(self, logdir: Path) -> None:
         """Write into the run's folder what it began with."""
-        told = {"folder": str(self.recording.folder.resolve()), "episodes": self.episodes}
+        folder = str(self.recording.folder.resolve())
+        told = {"folder": folder, "episodes": self.episodes, "digest": self._digest()}
         write_file(logdir / RECORDED, (json.dumps(told) + "\n").encode())
+
+    def _digest(self) -> str:
+        """Of the episodes' rewards and actions, by which those of another recording are told."""
+        digest = hashlib.sha256()
+        for steps in self.recording.episodes(range(self.episodes)):
+            digest.update(steps.reward.numpy().tobytes() + steps.action.numpy().tobytes())
+        return digest.hexdigest()
 
     def capacity(self, num_rings: int) -> int:
         """Steps that a replay of so many rings needs for them."""

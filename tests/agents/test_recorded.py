@@ -128,6 +128,27 @@ def test_the_library_call_learns_offline_as_well(tmp_path):
     assert evaluation is not None and evaluation.returns == [7.0, 7.0]
 
 
+def test_a_run_goes_on_with_the_episodes_that_it_began_with_alone(tmp_path):
+    record(tmp_path / "data")
+    options = {"offline": True, "recipe": {"across_episodes": False}}
+    with trainer(tmp_path / "data", tmp_path / "run", steps=8, **options) as one:
+        one.run()
+    (tmp_path / "data").rename(tmp_path / "moved")
+    with trainer(tmp_path / "moved", tmp_path / "run", steps=9, **options) as one:
+        one.run()
+    recording = record(tmp_path / "other")
+    spec = recording.spec
+    others = [steps._replace(reward=steps.reward + 1) for steps in recording.episodes()]
+    alike = Recorder(tmp_path / "alike", spec, 1)
+    for steps in others:
+        alike.add_episode(steps)
+    with (
+        pytest.raises(ValueError, match="began with other episodes than those of .*alike"),
+        trainer(tmp_path / "alike", tmp_path / "run", steps=10, **options),
+    ):
+        pass
+
+
 def test_a_stop_is_kept(tmp_path):
     record(tmp_path / "data")
     with trainer(tmp_path / "data", tmp_path / "run", steps=50, offline=True) as one:
