@@ -35,7 +35,7 @@ class Belief:
         self.model, self.spec, self.num_envs, self.draw = model, spec, num_envs, draw
         dynamics = model.dynamics
         self.state = None if dynamics is None else dynamics.initial(num_envs)
-        self.feature_dim: int = model.encoder.embed_dim if dynamics is None else dynamics.feature_dim
+        self.feature_dim: int = model.feature_dim
         """F"""
 
     @property

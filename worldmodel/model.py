@@ -10,7 +10,6 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from worldmodel.belief import Belief
 from worldmodel.data import Spec
 from worldmodel.dynamics import (
     Dynamics,
@@ -67,6 +66,7 @@ class WorldModel(Representation):
     """
 
     dynamics: Dynamics  # type: ignore[assignment]  # of a representation it may be None
+    spec: Spec  # type: ignore[assignment]  # as this
 
     def __init__(self, config: WorldModelConfig, spec: Spec) -> None:
         # Not Representation's: objectives come after the heads, in the order in which the first weights are drawn.
@@ -92,11 +92,6 @@ class WorldModel(Representation):
                 for objective in config.objectives
             ]
         )
-
-    @property
-    def feature_dim(self) -> int:
-        """F"""
-        return self.dynamics.feature_dim
 
     def forward(self, scene: Scene) -> Outcome:
         """Every loss of the model: the dynamics' own, the objectives', the heads'. Pending writes are keyed by objective."""
@@ -124,13 +119,6 @@ class WorldModel(Representation):
     def believe(self, state: State, action: Tensor, observation: dict[str, Tensor], is_first: Tensor) -> State:
         """One step with evidence: last state [B, ...] and action [B, A], observation [B, ...] → state [B, ...]."""
         return self.dynamics.update(state, action, self.encoder(observation), is_first)
-
-    def belief(self, num_envs: int, *, draw: bool = True) -> Belief:
-        """A belief about N environments, for an agent of your own to read; it begins before their first step.
-
-        Without ``draw`` one history always gives the same features.
-        """
-        return Belief(self, self.spec, num_envs, draw=draw)
 
     def save(self, folder: str | Path) -> None:
         """Write configuration, spec and weights, which ``worldmodel.load`` reads; a folder that is there is replaced at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from worldmodel.nn import ranks
 from worldmodel.objectives import Objective, ObjectiveConfig, Outcome
 from worldmodel.objectives import objectives as known_objectives
 from worldmodel.scene import Scene
+
+if TYPE_CHECKING:
+    from worldmodel.belief import Belief
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Representation(nn.Module):
 
     dynamics: Dynamics | None
     target_encoder: Encoder | None
+    spec: Spec | None = None
+    """What it observes, and the actions it is learned from, where it was made by ``from_config``."""
 
     def __init__(self, encoder: Encoder, objectives: Sequence[Objective], dynamics: Dynamics | None = None) -> None:
         super().__init__()
@@ -67,7 +72,28 @@ class Representation(nn.Module):
                     f"The objective {known_objectives.name(one)!r} learns from the features of a dynamics model: give one, "
                     "such as rssm."
                 )
-        return cls(encoder, [known_objectives.make(one, **context) for one in config.objectives], dynamics)
+        made = cls(encoder, [known_objectives.make(one, **context) for one in config.objectives], dynamics)
+        made.spec = spec
+        return made
+
+    @property
+    def feature_dim(self) -> int:
+        """F: of the latent features, or of the embedding where there is no dynamics model."""
+        return self.encoder.embed_dim if self.dynamics is None else self.dynamics.feature_dim
+
+    def belief(self, num_envs: int, *, draw: bool = True) -> Belief:
+        """A belief about N environments, for an agent of your own to read; it begins before their first step.
+
+        Without ``draw`` one history always gives the same features.
+
+        Raises:
+            ValueError: nobody said what it observes.
+        """
+        from worldmodel.belief import Belief  # which is about representations itself
+
+        if self.spec is None:
+            raise ValueError("This representation was not told what it observes: give worldmodel.Belief its spec.")
+        return Belief(self, self.spec, num_envs, draw=draw)
 
     def learn_from(self, objectives: Sequence[Objective]) -> None:
         """Take these objectives for one's own, and make the target encoder that they need.

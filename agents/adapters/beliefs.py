@@ -12,15 +12,17 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from worldmodel import WorldModel
+from worldmodel import Representation
 from worldmodel.data import Spec
 from worldmodel.data.stream import final_observations, restarted, select_rows
 
 BELIEF, BESIDE = "belief", "observation"
 
 
-def check_spaces(model: WorldModel, observation: spaces.Space, action: spaces.Space) -> None:
+def check_spaces(model: Representation, observation: spaces.Space, action: spaces.Space) -> None:
     """Raise ValueError, naming what differs, where the model was made for other spaces than an environment's."""
+    if model.spec is None:
+        raise ValueError("The model was not told what it observes: give one of worldmodel.load or load_representation.")
     if differences := model.spec.differences(Spec.from_spaces(observation, action)):
         raise ValueError(
             f"The model was made for other spaces: {' '.join(differences)} Environments of envs.make and envs.make_single have "
@@ -28,7 +30,7 @@ def check_spaces(model: WorldModel, observation: spaces.Space, action: spaces.Sp
         )
 
 
-def belief_space(model: WorldModel, observation: spaces.Space, beside: bool) -> spaces.Space:
+def belief_space(model: Representation, observation: spaces.Space, beside: bool) -> spaces.Space:
     """Of the features alone, a flat Box; or a Dict of them under "belief" and of what is observed beside them."""
     box = spaces.Box(-np.inf, np.inf, (model.feature_dim,), np.float32)
     if not beside:
@@ -55,7 +57,7 @@ class BeliefWrapper(gymnasium.Wrapper):
 
     Args:
         env: with the spaces that the model was trained on, as those of ``envs.make_single`` are.
-        model: from ``worldmodel.load``, on the device where it is to run.
+        model: from ``worldmodel.load``, or the representation of ``load_representation``, on the device where it is to run.
         beside: whether what the environment shows stays beside the features, in a Dict.
         draw: whether what is stochastic in a belief is drawn, from torch's random state; if not, one history always gives the
             same features, as ``check_env`` asks for.
@@ -64,7 +66,7 @@ class BeliefWrapper(gymnasium.Wrapper):
         ValueError: other spaces, naming what differs.
     """
 
-    def __init__(self, env: gymnasium.Env, model: WorldModel, *, beside: bool = False, draw: bool = False) -> None:
+    def __init__(self, env: gymnasium.Env, model: Representation, *, beside: bool = False, draw: bool = False) -> None:
         super().__init__(env)
         check_spaces(model, env.observation_space, env.action_space)
         self.model, self._beside = model, beside
@@ -97,7 +99,7 @@ class BeliefVectorWrapper(VectorWrapper):
 
     Args:
         env: with the spaces that the model was trained on, as those of ``envs.make`` are.
-        model: from ``worldmodel.load``, on the device where it is to run.
+        model: from ``worldmodel.load``, or the representation of ``load_representation``, on the device where it is to run.
         beside: whether what the environments show stays beside the features, in a Dict.
         draw: whether what is stochastic in a belief is drawn, as ``BeliefWrapper`` has it.
 
@@ -105,7 +107,7 @@ class BeliefVectorWrapper(VectorWrapper):
         ValueError: other spaces, naming what differs; no autoreset mode in the environment's metadata.
     """
 
-    def __init__(self, env: VectorEnv, model: WorldModel, *, beside: bool = False, draw: bool = False) -> None:
+    def __init__(self, env: VectorEnv, model: Representation, *, beside: bool = False, draw: bool = False) -> None:
         super().__init__(env)
         check_spaces(model, env.single_observation_space, env.single_action_space)
         if "autoreset_mode" not in env.metadata:

@@ -20,7 +20,7 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from agents.adapters.beliefs import as_array, belief_space, check_spaces, joined
-from worldmodel import Representation, WorldModel, load_representation
+from worldmodel import Representation, load_representation
 from worldmodel.data import Spec
 from worldmodel.data.stream import final_observations, select_rows, stack_observations
 
@@ -101,7 +101,7 @@ class BeliefVecEnv(VecEnvWrapper):
 
     Args:
         venv: with the spaces that the model was trained on; that of ``GymnasiumVecEnv(envs.make(...))`` has them.
-        model: from ``worldmodel.load``, on the device where it is to run.
+        model: from ``worldmodel.load``, or the representation of ``load_representation``, on the device where it is to run.
         beside: whether what the environments show stays beside the features, in a Dict.
         draw: whether what is stochastic in a belief is drawn; if not, one history always gives the same features.
 
@@ -109,7 +109,7 @@ class BeliefVecEnv(VecEnvWrapper):
         ValueError: other spaces, naming what differs.
     """
 
-    def __init__(self, venv: VecEnv, model: WorldModel, *, beside: bool = False, draw: bool = False) -> None:
+    def __init__(self, venv: VecEnv, model: Representation, *, beside: bool = False, draw: bool = False) -> None:
         check_spaces(model, venv.observation_space, venv.action_space)
         super().__init__(venv, observation_space=belief_space(model, venv.observation_space, beside))
         self.model, self._beside = model, beside

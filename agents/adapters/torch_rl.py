@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from agents.adapters.beliefs import BeliefVectorWrapper, BeliefWrapper
 from agents.adapters.dream import DreamVectorEnv
-from worldmodel import WorldModel
+from worldmodel import Representation
 
 try:
     from torchrl.envs import EnvBase, GymWrapper
@@ -21,13 +21,13 @@ except ImportError as error:
 
 
 def belief_environment(
-    env: gymnasium.Env | VectorEnv, model: WorldModel, *, beside: bool = False, **options: object
+    env: gymnasium.Env | VectorEnv, model: Representation, *, beside: bool = False, **options: object
 ) -> EnvBase:
     """One environment or several as a TorchRL environment that observes the features [F] of a world model's belief.
 
     Args:
         env: with the spaces that the model was trained on, as those of ``envs.make`` and ``envs.make_single`` are.
-        model: from ``worldmodel.load``, on the device where it is to run.
+        model: from ``worldmodel.load``, or the representation of ``load_representation``, on the device where it is to run.
         beside: whether what the environment shows stays beside the features.
         options: of ``torchrl.envs.GymWrapper``, such as ``device`` or ``categorical_action_encoding``.
 

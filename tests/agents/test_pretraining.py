@@ -70,6 +70,9 @@ def test_what_was_pretrained_is_loaded_and_knows_more_than_before(tmp_path):
     assert config == one.model and spec == SPEC and not loaded.training
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), one.representation.parameters(), strict=True))
     assert probe(loaded.encoder) > before + 0.08
+    seen = {name: torch.zeros(2, *entry.shape, dtype=entry.torch_dtype) for name, entry in SPEC.observation.items()}
+    features = loaded.belief(2).update(seen, None, [True, True])
+    assert torch.equal(features, loaded.encoder(seen)) and features.shape == (2, loaded.feature_dim)
 
 
 @pytest.mark.parametrize("dynamics", [None, RSSMConfig(16, 8, 4, 3, 2)])
