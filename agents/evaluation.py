@@ -39,9 +39,7 @@ class Evaluation:
     @property
     def described(self) -> str:
         """The mean with its standard error, where there is one."""
-        if len(self.returns) == 1:
-            return f"{self.mean:.1f} (one episode)"
-        return f"{self.mean:.1f} ± {self.standard_error:.1f}"
+        return f"{self.mean:.1f}" + (f" ± {self.standard_error:.1f}" if len(self.returns) > 1 else "")
 
 
 def evaluate(

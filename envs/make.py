@@ -222,7 +222,7 @@ def _find(task: str) -> EnvSpec:
     if spec is None:  # it may be a suite's own name, as in ALE/Pong-v5
         names = task_names()
         spec = gymnasium.registry.get(name)
-    if (ours := f"minigrid/{name.removeprefix('MiniGrid-').rpartition('-v')[0]}") in gymnasium.registry:
+    if ours := suites.own_name(name):
         raise ValueError(f"{name} observes its mission in a space of its own: give {ours}, the same task otherwise.")
     if spec is not None and spec.entry_point is not None:
         return spec

@@ -6,6 +6,8 @@ import importlib
 import importlib.util
 from dataclasses import dataclass
 
+import gymnasium
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -37,6 +39,12 @@ SUITES = {
 def suite_of(task: str) -> Suite | None:
     """The suite that a task's name belongs to, as in ale/Pong, if any."""
     return SUITES.get(task.partition("/")[0]) if "/" in task else None
+
+
+def own_name(name: str) -> str | None:
+    """What a task that a suite's package names, MiniGrid-DoorKey-5x5-v0, is called here; None where that is taken too."""
+    ours = f"minigrid/{name.removeprefix('MiniGrid-').rpartition('-v')[0]}"
+    return ours if ours in gymnasium.registry else None
 
 
 def register(task: str) -> None:

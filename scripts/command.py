@@ -89,7 +89,7 @@ def in_words(result: Evaluation) -> str:
     """An evaluation's return."""
     count = len(result.returns)
     error = " (standard error)" if count > 1 else ""
-    return f"Return over {count} episode{'s' * (count > 1)}: {result.described.removesuffix(' (one episode)')}{error}"
+    return f"Return over {count} episode{'s' * (count > 1)}: {result.described}{error}"
 
 
 def check_folder(path: Path, option: str) -> None:

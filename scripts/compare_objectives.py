@@ -29,7 +29,7 @@ from tyro.conf import arg
 
 import agents
 from agents.optimisers import OptimiserConfig
-from agents.parts import objectives_named
+from agents.parts import WIDTHS, exchanged, objectives_named
 from agents.pretraining import Pretrainer, PretrainingConfig
 from agents.published import dreamer_decoder
 from envs.distractions import distract, distraction
@@ -171,7 +171,7 @@ def model_of(command: CompareCommand, names: tuple[str, ...]) -> RepresentationC
         if name == "mae":
             encoder = dataclasses.replace(encoder, images=PatchEncoderConfig(units=64, layers=2, heads=4))
         configs.append(config)
-    chosen = published.dynamics if dynamics == "rssm" else known_dynamics.config(dynamics) if dynamics else None
+    chosen = exchanged(known_dynamics, dynamics, published.dynamics, WIDTHS) if dynamics else None
     return RepresentationConfig(tuple(configs), encoder, chosen)
 
 

@@ -25,7 +25,7 @@ from command import one_sentence_errors
 from tyro.conf import AvoidSubcommands, arg
 
 import agents
-from agents.parts import objectives_named
+from agents.parts import WIDTHS, exchanged, objectives_named
 from agents.pretraining import Pretrainer, PretrainingConfig
 from agents.published import dreamer_decoder
 from agents.run import alone_in, read_config, write_config
@@ -93,7 +93,7 @@ def named_parts(names: list[str], size: str, images: str, dynamics: str) -> Repr
         raise ValueError(f"There is no encoder of images {images!r}: give convolutional or patches.")
     if images == "patches":
         encoder = dataclasses.replace(encoder, images=PatchEncoderConfig())
-    chosen = published.dynamics if dynamics == "rssm" else known_dynamics.config(dynamics) if dynamics else None
+    chosen = exchanged(known_dynamics, dynamics, published.dynamics, WIDTHS) if dynamics else None
     return RepresentationConfig(objectives_named(names, decoder=dreamer_decoder(size)), encoder, chosen)
 
 

@@ -88,7 +88,7 @@ class Registry(Generic[Part]):
         Raises:
             ValueError: an unknown name or option, with the nearest; or something it must know is not in the context.
         """
-        known = {name for _, part in self._parts.values() for name in _keywords(part)}
+        known = {p.name for _, part in self._parts.values() for p in _keywords(part)}
         options = (options or {}) | {name: value for name, value in context.items() if name not in known}
         if isinstance(config, str):
             config = self.config(config, **options)
@@ -103,41 +103,38 @@ class Registry(Generic[Part]):
     def needs(self, config: Any) -> list[str]:
         """What the part of this configuration has to know to be built."""
         part = next(part for config_class, part in self._parts.values() if type(config) is config_class)
-        named = inspect.signature(part).parameters.values()
-        return [p.name for p in named if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+        return [p.name for p in _keywords(part) if p.default is p.empty]
 
     def _known_to(self, part: Callable[..., Part], config: Any, context: dict[str, Any]) -> dict[str, Any]:
-        named = [p for p in inspect.signature(part).parameters.values() if p.kind is p.KEYWORD_ONLY]
         missing = [name for name in self.needs(config) if name not in context]
         if missing:
             raise ValueError(
                 f"The {self.kind} {self.name(config)!r} has to know {' and '.join(missing)}: add {missing[0]}=…."
             )
-        return {p.name: context[p.name] for p in named if p.name in context}
+        return {p.name: context[p.name] for p in _keywords(part) if p.name in context}
 
 
-def _keywords(part: Callable[..., Any]) -> list[str]:
-    return [p.name for p in inspect.signature(part).parameters.values() if p.kind is p.KEYWORD_ONLY]
+def _keywords(part: Callable[..., Any]) -> list[inspect.Parameter]:
+    """What a part's constructor names beside its configuration."""
+    return [p for p in inspect.signature(part).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
 
 def check_words(config: Any) -> None:
     """Raise ValueError where a field that is one of some words (Literal) is another."""
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
-        kinds = typing.get_args(hints[field.name]) if not _literal(hints[field.name]) else (hints[field.name],)
-        words = [word for kind in kinds if _literal(kind) for word in typing.get_args(kind)]
+        words, kinds = _words_and_kinds(hints[field.name])
         value = getattr(config, field.name)
-        others = [kind for kind in kinds if not _literal(kind)]
-        if (
-            words
-            and value not in words
-            and not any(isinstance(kind, type) and isinstance(value, kind) for kind in others)
-        ):
+        if words and value not in words and not isinstance(value, tuple(kinds)):
             raise ValueError(unknown_name(f"{field.name} of {type(config).__name__}", str(value), words))
 
 
-def _literal(hint: Any) -> bool:
-    return typing.get_origin(hint) is typing.Literal
+def _words_and_kinds(hint: Any) -> tuple[list[str], list[type]]:
+    """The words (Literal) and the other types that a field takes."""
+    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    kinds = typing.get_args(hint) if union else (hint,)
+    words = [word for kind in kinds if typing.get_origin(kind) is typing.Literal for word in typing.get_args(kind)]
+    return words, [kind for kind in kinds if isinstance(kind, type)]
 
 
 def check_fields(config_class: type, options: Iterable[str]) -> None:
@@ -219,12 +216,7 @@ def value_of(config_class: type, option: str, text: str) -> Any:
     """
     check_fields(config_class, [option])
     hint = typing.get_type_hints(config_class)[option]
-    kinds = (
-        typing.get_args(hint)
-        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
-        else (hint,)
-    )
-    words = [word for kind in kinds if typing.get_origin(kind) is typing.Literal for word in typing.get_args(kind)]
+    words, kinds = _words_and_kinds(hint)
     readers: dict[type, Callable[[str], Any]] = {
         int: int,
         float: float,

@@ -33,6 +33,9 @@ def save_frames(frames: Sequence[np.ndarray], path: Path, fps: float) -> None:
         Image.fromarray(frames[0]).save(path)
         return
     film = FilmFile(path, fps)
+    if path.suffix.lower() == ".gif":
+        path.write_bytes(as_gif(frames, fps))
+        return
     for frame in frames:
         film.add(frame)
     film.close()

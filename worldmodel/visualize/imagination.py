@@ -157,23 +157,7 @@ def imagine(
         TypeError: something else than steps.
         ValueError: too few steps, or an episode that ends inside a sequence.
     """
-    if not isinstance(steps, Steps):
-        raise TypeError(
-            f"A {type(steps).__name__} is not what is looked at: give worldmodel.data.Steps [B, T], such as "
-            "visualize.windows(steps, length=50, count=3)."
-        )
-    steps = steps._replace(extras={})
-    steps = steps.select((None, slice(None))) if steps.reward.ndim == 1 else steps
-    available = steps.reward.shape[1] - lead
-    horizon = available - context if horizon is None else horizon
-    if context < 1 or horizon < 1 or samples < 1 or context + horizon > available:
-        raise ValueError(
-            f"{available} steps cannot be {context} of context and {horizon} of imagination, {samples} times: "
-            f"give at least 1 of each, and together at most {available}."
-        )
-    steps = steps.select((slice(None), slice(0, lead + context + horizon))).to(next(model.parameters()).device)
-    if steps.is_first[:, lead + 1 :].any():
-        raise ValueError("An episode begins inside a sequence: give stretches of single episodes, as `windows` does.")
+    steps = _sequences(steps, context, horizon, lead, samples).to(next(model.parameters()).device)
     samples = samples if model.dynamics.stochastic else 1
     training = model.training
     model.eval()
@@ -219,3 +203,25 @@ def imagine(
         title=title,
         inspected=tuple(name for name in names if name not in own),
     )
+
+
+def _sequences(steps: Steps, context: int, horizon: int | None, lead: int, samples: int) -> Steps:
+    """The steps [B, lead + context + H] that are looked at; raises as ``imagine`` does."""
+    if not isinstance(steps, Steps):
+        raise TypeError(
+            f"A {type(steps).__name__} is not what is looked at: give worldmodel.data.Steps [B, T], such as "
+            "visualize.windows(steps, length=50, count=3)."
+        )
+    steps = steps._replace(extras={})
+    steps = steps.select((None, slice(None))) if steps.reward.ndim == 1 else steps
+    available = steps.reward.shape[1] - lead
+    horizon = available - context if horizon is None else horizon
+    if context < 1 or horizon < 1 or samples < 1 or context + horizon > available:
+        raise ValueError(
+            f"{available} steps cannot be {context} of context and {horizon} of imagination, {samples} times: "
+            f"give at least 1 of each, and together at most {available}."
+        )
+    steps = steps.select((slice(None), slice(0, lead + context + horizon)))
+    if steps.is_first[:, lead + 1 :].any():
+        raise ValueError("An episode begins inside a sequence: give stretches of single episodes, as `windows` does.")
+    return steps
