@@ -136,10 +136,10 @@ def keep_freed_memory() -> None:
     Otherwise every large temporary tensor is mapped, and its pages zeroed, anew: a fifth of an update of size 1m. For
     the whole process; does nothing where the C library is another.
     """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(mmap_threshold, 32 << 20)  # the greatest that it takes
+        mallopt(mmap_max, 0)  # M_MMAP_THRESHOLD takes no more than 32 MB, and images of a batch are more
         mallopt(trim_threshold, (1 << 31) - 1)
 
 
