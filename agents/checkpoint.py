@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +181,8 @@ class Checkpoints:
 def load_agent(logdir: Path, tasks: gymnasium.vector.VectorEnv) -> Agent:
     """The agent of a run's newest undamaged checkpoint, to act in ``tasks``, which must have the spaces it was trained on.
 
+    What they show besides, under other names, is not looked at.
+
     Raises:
         ValueError: other spaces, naming what differs.
         FileNotFoundError: no checkpoint there.
@@ -190,8 +192,9 @@ def load_agent(logdir: Path, tasks: gymnasium.vector.VectorEnv) -> Agent:
         raise ValueError(f"{logdir} holds a model without an agent: give the folder of a training (train.py --logdir).")
     model, description = read_json(folder / MODEL), read_json(folder / "agent.json")
     spec = Spec.from_dict(model["spec"])
-    differences = spec.differences(Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space))
-    if differences:
+    seen = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
+    known = {name: entry for name, entry in seen.observation.items() if name in spec.observation}
+    if differences := spec.differences(replace(seen, observation=known or seen.observation)):
         raise ValueError(f"The agent of {logdir} was trained on other spaces: {' '.join(differences)}")
     agent = Agent(config_from_dict(AgentConfig, description["config"]), spec, description["episode_length"])
     _fill(agent, folder)

@@ -1,27 +1,32 @@
 """Record rollouts: whole episodes of random actions, or of a run's agent, in a folder of files.
 
-    python scripts/collect.py --task dmc/reacher-easy --observation both --episodes 100 --out data/reacher
-    python scripts/collect.py --task dmc/reacher-easy --policy runs/reacher --out data/reacher
+    python scripts/collect.py --task dmc/reacher-easy --observation pixels --episodes 100 --out data/reacher
+    python scripts/collect.py --policy runs/reacher --out data/reacher
 
-A second call with the same folder adds to it. With `--observation both` pictures are recorded beside what the task itself
-observes, so that an encoder of the pictures can be asked for it.
+A second call with the same folder adds to it. What the task itself observes is recorded beside its pictures, so that an
+encoder of the pictures can be asked for it.
 """
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from command import TaskOptions, check_is_no_file, one_sentence_errors
+from command import TaskOptions, check_is_no_file, one_sentence_errors, task_of
+from train import TrainCommand
 from tyro.conf import arg
 
 import agents
 import envs
 from agents.checkpoint import load_agent
 from agents.collecting import collect
+from agents.run import read_config
+from envs.suites import suite_of
 from worldmodel.data import Spec
 from worldmodel.data.recording import Recorder
 
@@ -32,7 +37,9 @@ class CollectCommand:
     """The recording's folder."""
     task: Annotated[TaskOptions, arg(name="")] = field(default_factory=TaskOptions)
     policy: str = "random"
-    """random, or the folder of a run whose agent acts, as it explores."""
+    """random, or the folder of a run whose agent acts, as it explores, in its own task unless told."""
+    state: bool = True
+    """Record what the task itself observes beside the pictures of --observation pixels: for probes, nothing learns from it."""
     episodes: int = 100
     """Whole episodes."""
     random_hold: float | None = None
@@ -40,18 +47,36 @@ class CollectCommand:
     seed: int = 0
     execution: Annotated[agents.ExecutionConfig, arg(name="")] = agents.ExecutionConfig()
 
+    @property
+    def recorded(self) -> TaskOptions:
+        """The task with all that is recorded of it."""
+        suite = suite_of(self.task.task)
+        beside = self.state and self.task.observation == "pixels" and not (suite and suite.seen)
+        return dataclasses.replace(self.task, observation="both") if beside else self.task
+
+
+def default_command() -> CollectCommand:
+    """With the task of the run that acts."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--policy", default="random")
+    policy = first.parse_known_args()[0].policy
+    if policy == "random":
+        return CollectCommand(tyro.MISSING)
+    task = task_of(read_config(Path(policy), TrainCommand).task, Path(policy))
+    return CollectCommand(tyro.MISSING, dataclasses.replace(task, num_envs=1, workers=0))
+
 
 def main() -> None:
     with one_sentence_errors(envs.WorkerError, envs.NonFiniteError, envs.RenderingError):
-        command = tyro.cli(CollectCommand, description=__doc__)
+        command = tyro.cli(CollectCommand, default=default_command(), description=__doc__)
         if command.episodes < 1:
             raise ValueError(f"Give at least one episode: got episodes={command.episodes}.")
         check_is_no_file(command.out, "--out")
-        tasks = command.task.make(command.seed)
+        tasks = command.recorded.make(command.seed)
         agent = None if command.policy == "random" else load_agent(Path(command.policy), tasks)
         execution = None if agent is None else agents.Execution(command.execution)
         spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
-        facts = {"task": vars(command.task), "policy": command.policy, "seed": command.seed}
+        facts = {"task": vars(command.recorded), "policy": command.policy, "seed": command.seed}
         recorder = Recorder(command.out, spec, tasks.num_envs, facts)
         began, started = recorder.episodes, time.monotonic()
         shown = [started]

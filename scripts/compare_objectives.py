@@ -55,7 +55,7 @@ ROWS, SETTINGS = "rows.jsonl", "settings.json"
 @dataclass(frozen=True)
 class CompareCommand:
     data: Path
-    """The recording's folder (collect.py --observation both --out)."""
+    """The recording's folder (collect.py --observation pixels --out)."""
     objectives: tuple[str, ...] = ("all",)
     """By name, each with or without options and a weight, as in cpc,negatives=episode; or all, and further ones."""
     distractions: tuple[str, ...] = ("episode-noise", "background")
@@ -96,8 +96,8 @@ def main() -> None:
         recording.observing(targets)
         if not targets:
             raise ValueError(
-                f"{command.data} holds nothing that could be asked for: record the state beside the pictures, with "
-                "collect.py --observation both."
+                f"{command.data} holds nothing that could be asked for: record pictures, with the state beside "
+                "them, as collect.py --observation pixels does."
             )
         conditions = ("clean", *command.distractions)
         for condition in command.distractions:

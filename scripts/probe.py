@@ -3,7 +3,7 @@
     python scripts/probe.py runs/cpc --data data/reacher --labels 10 100 1000
 
 It reads runs of pretrain.py and of train.py. Labels are drawn from the episodes that a pretraining learned from, and asked for in
-the others. What can be asked for are the vectors of the recording that are not observed (collect.py --observation both).
+the others. What can be asked for are the vectors of the recording that are not observed: collect.py records them beside pictures.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def main() -> None:
         recording.observing(targets)
         if not targets:
             raise ValueError(
-                f"{command.data} holds nothing that could be asked for: record the state beside the pictures, with "
-                "collect.py --observation both."
+                f"{command.data} holds nothing that could be asked for: record pictures, with the state beside "
+                "them, as collect.py --observation pixels does."
             )
         torch.manual_seed(command.seed)
         config = dataclasses.replace(loaded.config, objectives=())

@@ -7,7 +7,7 @@ from worldmodel.data.recording import Recording
 
 
 def test_episodes_are_recorded_with_pictures_beside_the_truth_and_more_are_added(tmp_path):
-    arguments = ["--task", "dmc/reacher-easy", "--observation", "both", "--image-size", 16, "--fast-rendering"]
+    arguments = ["--task", "dmc/reacher-easy", "--observation", "pixels", "--image-size", 16, "--fast-rendering"]
     arguments += ["--time-limit", 10, "--num-envs", 2, "--episodes", 3, "--out", tmp_path / "data"]
     said = command("collect.py", *arguments)
     assert said.code == 0, said.error
@@ -28,12 +28,34 @@ def test_episodes_are_recorded_with_pictures_beside_the_truth_and_more_are_added
 def test_the_agent_of_a_run_acts(tmp_path):
     said = command("train.py", "tdmpc2", "--task", "Pendulum-v1", *TINY, "--steps", 20, "--logdir", tmp_path / "run")
     assert said.code == 0, said.error
-    arguments = ["--task", "Pendulum-v1", "--time-limit", 8, "--policy", tmp_path / "run", "--episodes", 2]
-    said = command("collect.py", *arguments, "--compile", "no", "--out", tmp_path / "data")
+    arguments = ["--time-limit", 8, "--policy", tmp_path / "run", "--episodes", 2, "--compile", "no"]
+    said = command("collect.py", *arguments, "--out", tmp_path / "data")
     assert said.code == 0, said.error
     assert [len(steps.reward) for steps in Recording(tmp_path / "data").episodes()] == [9, 9]
+    assert Recording(tmp_path / "data").facts["task"]["task"] == "Pendulum-v1", "the run's own, untold"
+    said = command("collect.py", *arguments, "--observation", "both", "--image-size", 16, "--out", tmp_path / "seen")
+    assert said.code == 0, said.error
+    assert "2 episodes of image, state" in said.out, "what the agent does not know is recorded beside what it does"
     description = json.loads((tmp_path / "data" / "recording.json").read_text())
     assert description["facts"]["policy"] == str(tmp_path / "run")
+
+
+def test_pictures_alone_are_recorded_where_the_state_is_not_wanted(tmp_path):
+    arguments = [
+        "--task",
+        "Pendulum-v1",
+        "--time-limit",
+        5,
+        "--observation",
+        "pixels",
+        "--image-size",
+        16,
+        "--episodes",
+        1,
+    ]
+    said = command("collect.py", *arguments, "--no-state", "--out", tmp_path / "data")
+    assert said.code == 0, said.error
+    assert "holds 1 episodes of image." in said.out
 
 
 def test_wrong_numbers_are_answered_in_a_sentence(tmp_path):
