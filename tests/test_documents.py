@@ -6,6 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+sys.path.append(str(Path(__file__).parent / "scripts"))
+from commands import TINY_DREAMER
+
 DOCS = Path(__file__).parent.parent / "docs"
 
 AFTERWARDS = """
@@ -32,15 +37,46 @@ assert agents.with_objectives(agents.recipe("dreamerv3", "1m"), ["slowness:0.5"]
 """
 
 
-def test_the_new_objective_of_the_document_learns_and_keeps_the_contract():
-    (program,) = re.findall(r"```python\n(.*?)```", (DOCS / "new_objective.md").read_text(), flags=re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-c", program + AFTERWARDS],
+def python(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
         cwd=DOCS.parent,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
+
+
+@pytest.fixture
+def program() -> str:
+    (found,) = re.findall(r"```python\n(.*?)```", (DOCS / "new_objective.md").read_text(), flags=re.DOTALL)
+    return found
+
+
+def test_the_new_objective_of_the_document_learns_and_keeps_the_contract(program):
+    done = python("-c", program + AFTERWARDS)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_commands_find_the_new_objective_and_models_made_with_it_say_what_they_need(program, tmp_path):
+    file, run = tmp_path / "slowness.py", tmp_path / "run"
+    file.write_text(program)
+    train = ["scripts/train.py", "dreamerv3", "--objectives", "slowness:0.5", "--task", "Pendulum-v1", *TINY_DREAMER]
+    done = python(*train, "--steps", 40, "--logdir", run, WORLDMODEL_PLUGINS=str(file))
+    assert done.returncode == 0, done.stderr
+    assert "kind: objective/slowness" in (run / "config.yaml").read_text()
+    load = (
+        "import sys, worldmodel; model = worldmodel.load(sys.argv[1]); import slowness; print(model.config.objectives)"
+    )
+    done = python("-c", load, run, WORLDMODEL_PLUGINS=str(file))
+    assert "SlownessConfig(weight=0.5" in done.stdout, done.stderr
+    done = python("-c", load, run)
+    assert "There is no part named 'objective/slowness'" in done.stderr and "WORLDMODEL_PLUGINS" in done.stderr
+    for given, said in (
+        ("gone.py", "names gone.py, which is no file"),
+        ("gone", "the module 'gone', which is not installed"),
+    ):
+        done = python(*train, "--steps", 40, "--logdir", tmp_path / "other", WORLDMODEL_PLUGINS=given)
+        assert done.returncode == 2 and said in done.stderr, done.stderr

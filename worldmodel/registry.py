@@ -10,6 +10,8 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
+from worldmodel.plugins import VARIABLE, import_plugins
+
 Part = TypeVar("Part")
 PartClass = TypeVar("PartClass", bound=type)
 
@@ -48,6 +50,8 @@ class Registry(Generic[Part]):
         return decorate
 
     def names(self) -> list[str]:
+        """Of all parts, other people's included."""
+        import_plugins()
         return sorted(self._parts)
 
     def name(self, config: Any) -> str:
@@ -56,7 +60,7 @@ class Registry(Generic[Part]):
 
     def config_class(self, name: str) -> type:
         """The class that configures the part called ``name``."""
-        if name not in self._parts:
+        if name not in self._parts and name not in self.names():
             raise ValueError(unknown_name(self.kind, name, self._parts))
         return self._parts[name][0]
 
@@ -190,7 +194,10 @@ def config_from_dict(annotation: Any, data: Any) -> Any:
         data = dict(data)
         kind = data.pop("kind", None)
         if kind is not None and kind not in _CONFIG_CLASSES:
-            raise ValueError(unknown_name("part", kind, _CONFIG_CLASSES))
+            import_plugins()
+        if kind is not None and kind not in _CONFIG_CLASSES:
+            known = unknown_name("part", kind, _CONFIG_CLASSES)
+            raise ValueError(f"{known} A part of your own is found by {VARIABLE}=its_file.py, or imported before.")
         config_class = _CONFIG_CLASSES[kind] if kind else _dataclass_of(annotation)
         check_fields(config_class, data)
         hints = typing.get_type_hints(config_class)
