@@ -30,6 +30,15 @@ def test_both_views_guess_the_other(name):
     torch.testing.assert_close(place.loss(steps), mean)
 
 
+def test_simsiams_gradient_flows_through_the_guess_alone():
+    steps, place = stream(size=6), Place("simsiam", False)
+    scene = place.scene(steps)
+    first, second = place.objective.projected(scene)
+    assert first.one.requires_grad and second.one.requires_grad
+    assert not first.other.requires_grad and not second.other.requires_grad
+    torch.testing.assert_close(first.one, second.other), torch.testing.assert_close(second.one, first.other)
+
+
 def test_byols_target_follows_more_and_more_slowly():
     objective = bare("byol", decay=0.9)
     rates = [objective.rate(progress) for progress in (0.0, 0.25, 0.5, 1.0)]

@@ -5,7 +5,7 @@ import torch
 from dot import SPEC, recorded
 from everyone import ONLY_BESIDE_DYNAMICS
 
-from worldmodel import Representation, encoders, objectives
+from worldmodel import Representation, dynamics, encoders, objectives
 from worldmodel.decoders import ImageDecoderConfig
 from worldmodel.diagnostics import linear_probe
 
@@ -32,6 +32,10 @@ OPTIONS = {
 }
 # A masked autoencoder learns its tokens; their mean, which is the embedding, is hardly better for a linear reader in this time,
 # nor is it in its paper, where linear probes stay far behind fine-tuning (arXiv 2111.06377, figure 9).
+DYNAMICS = (
+    ("rssm", {"deterministic": 64, "hidden": 32, "groups": 8, "classes": 8}),
+    ("simnorm", {"latent_dim": 64, "units": 64}),
+)
 NAMES = [name for name in objectives.objectives.names() if name not in (*ONLY_BESIDE_DYNAMICS, "mae", "text-pairs")]
 
 
@@ -43,7 +47,7 @@ def probe(encoder) -> float:
         return linear_probe(train, (encoder(many.observation).flatten(0, 1), truth.flatten(0, 1))).mean
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *ONLY_BESIDE_DYNAMICS])
 def test_a_short_training_beats_a_random_encoder(name):
     torch.manual_seed(0)
     encoder = encoders.make("convolutional", options={"depth": 4, "kernel": 3}, spec=SPEC)
@@ -52,7 +56,13 @@ def test_a_short_training_beats_a_random_encoder(name):
         options.setdefault("projector", (128, 64))
     if "decoder" in fields:
         options["decoder"] = DECODER
-    one = Representation(encoder, [objectives.make(name, options=options, spec=SPEC, embed_dim=encoder.embed_dim)])
+    context = {"spec": SPEC, "embed_dim": encoder.embed_dim}
+    beside = None
+    if name in ONLY_BESIDE_DYNAMICS:
+        kind, small = DYNAMICS[name == "consistency"]
+        beside = dynamics.make(kind, options=small, embed_dim=encoder.embed_dim, action_dim=SPEC.action.dim)
+        context |= {"feature_dim": beside.feature_dim, "deterministic_dim": beside.deterministic_dim}
+    one = Representation(encoder, [objectives.make(name, options=options, **context)], beside)
     optimiser = torch.optim.Adam([p for p in one.parameters() if p.requires_grad], 1e-3)
     steps, random = recorded(100, 16, seed=0)[0], probe(encoder)
     updates = 20 if name == "spatial-cpc" else 60  # which encodes nine patches of each image
