@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import gymnasium
 import torch
+from torch import Tensor
 
 from agents.actor import Actor
 from agents.agent import Agent
 from agents.execution import Execution, ExecutionConfig
 from agents.random_actions import RandomActions
-from worldmodel.data import StepStream
+from worldmodel.data import Steps, StepStream
 from worldmodel.data.recording import Recorder
 
 
@@ -26,7 +27,8 @@ def collect(
     seed: int = 0,
     on_step: Callable[[], None] = lambda: None,
 ) -> None:
-    """Act until the recorder holds ``episodes`` more; those that are then running are left out.
+    """Act until the recorder holds ``episodes`` more, as many from each environment as can be, so that short ones are not
+    recorded more often; those that are then running are left out.
 
     Args:
         agent: acts as it explores; None: random actions.
@@ -36,14 +38,23 @@ def collect(
     random = RandomActions(stream.spec.action, count, seed, hold)
     actor = None if agent is None else Actor(agent, execution or Execution(ExecutionConfig()), count, explore=True)
     torch.manual_seed(seed)
-    arrival, goal = stream.reset(seed=seed), recorder.episodes + episodes
-    while recorder.episodes < goal:
+    arrival = stream.reset(seed=seed)
+    left = torch.full((count,), episodes // count)
+    left[: episodes % count] += 1
+
+    def add(steps: Steps, index: Tensor) -> None:
+        wanted = left[index] > 0
+        recorder.add(steps.select(wanted), index[wanted])
+        left[index[wanted & steps.is_last]] -= 1
+
+    while True:
         current = arrival.current
         action = random.act(current.is_first) if actor is None else actor.act(current)
-        recorder.add(current._replace(action=action), range(count))
-        if recorder.episodes >= goal:
+        add(current._replace(action=action), torch.arange(count))
+        if not left.any():
             return
         arrival = stream.step(action)
-        left = goal - recorder.episodes
-        recorder.add(arrival.ended.select(slice(0, left)), arrival.ended_index[:left])
+        add(arrival.ended, arrival.ended_index)
+        if not left.any():
+            return
         on_step()

@@ -287,8 +287,9 @@ def started(command: CompareCommand) -> list[dict[str, Any]]:
 
 
 def append(path: Path, row: dict[str, Any]) -> None:
+    cut = path.is_file() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
     with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write("\n" * bool(cut) + json.dumps(row) + "\n")
         file.flush()
         os.fsync(file.fileno())
 

@@ -39,7 +39,8 @@ def told(recording: Recording, summary: Summary) -> None:
     """Print what was found."""
     size = readable(sum(file.stat().st_size for file in recording.files))
     print(f"{recording.folder}: {len(recording)} episodes, {summary.steps:,} steps, {size}.")
-    print(f"Made of {json.dumps(recording.facts)}")
+    for number, facts in enumerate(recording.made):
+        print(f"{'And' if number else 'Made'} of {json.dumps(facts)}")
     returns, lengths = summary.returns, summary.lengths
     print(
         f"Returns {returns.min():.4g} to {returns.max():.4g}, mean {returns.mean():.4g} ± {returns.std():.4g} (deviation). "

@@ -90,18 +90,17 @@ def main() -> None:
         parts = [list(recording.episodes(part)) for part in recording.split(command.held_out)]
         if not all(parts):
             raise ValueError(f"{command.data} holds {len(recording)} episodes: probes need two or more.")
+        pair = {"learned": loaded.representation, "random": beside}
         found, rows = {}, []
-        for name, representation in (("learned", loaded.representation), ("random", beside)):
+        for name, representation in pair.items():
             train, test = (encode(representation, part, observed, targets) for part in parts)
             found[name] = train, test
             rows += [(name, one) for one in what_is_known(train, test, command.labels, seed=command.seed)]
         console = Console(highlight=False)
         show(console, rows, targets, command)
-        show_shape(
-            console, loaded.representation, {name: test for name, (_, test) in found.items()}, parts[1], observed
-        )
+        show_shape(console, pair, {name: test for name, (_, test) in found.items()}, parts[1], observed)
         if loaded.representation.dynamics is not None:
-            show_surprise(console, loaded.representation, parts[1], observed)
+            show_surprise(console, pair, parts[1], observed)
         if command.disentanglement:
             show_disentanglement(console, {name: test for name, (_, test) in found.items()})
         if command.out is not None:
@@ -126,7 +125,7 @@ def show(console: Console, rows: list[tuple[str, Knowledge]], targets: list[str]
 
 def show_shape(
     console: Console,
-    representation: Representation,
+    pair: dict[str, Representation],
     found: dict[str, Encoded],
     episodes: list[Steps],
     observed: list[str],
@@ -147,28 +146,45 @@ def show_shape(
     pictures = [name for name in observed if episodes[0].observation[name].ndim == 4]
     if pictures:
         with torch.no_grad():
-            device = next(representation.parameters()).device
+            device = next(pair["learned"].parameters()).device
             seen = {name: episodes[0].observation[name].to(device)[:256] for name in observed}
             shifted = random_shift(
                 {name: seen[name].unsqueeze(1) for name in pictures}, 2
             )  # each by itself: [N, 1, ...]
             moved = seen | {name: images.squeeze(1) for name, images in shifted.items()}
-            distance = alignment(representation.encoder(seen).float(), representation.encoder(moved).float())
-        console.print(f"Alignment of pictures with themselves moved by up to 2 pixels: {float(distance):.3g}")
+            distances = [float(alignment(*(one.encoder(v).float() for v in (seen, moved)))) for one in pair.values()]
+        console.print(
+            f"Alignment of pictures with themselves moved by up to 2 pixels: {distances[0]:.3g} ({distances[1]:.3g})"
+        )
 
 
-def show_surprise(console: Console, representation: Representation, episodes: list[Steps], observed: list[str]) -> None:
-    """The steps of the last episodes that were least expected."""
-    device = next(representation.parameters()).device
-    peaks = []
+def show_surprise(
+    console: Console, pair: dict[str, Representation], episodes: list[Steps], observed: list[str]
+) -> None:
+    """The steps of the last episodes that were least expected, and how far they stand out, for both."""
+    peaks = {name: sorted(_surprises(one, episodes, observed), reverse=True) for name, one in pair.items()}
+    median, outstanding = peaks["learned"][len(peaks["learned"]) // 2][0], []
+    for ranked in peaks.values():
+        outstanding.append(ranked[0][0] / max(ranked[len(ranked) // 2][0], 1e-12))
+    words = "; ".join(
+        f"{score:.3g} at step {t} of held-out episode {number}" for score, number, t in peaks["learned"][:3]
+    )
+    console.print(
+        f"Surprise by step: median {median:.3g}, highest {words}. The highest is {outstanding[0]:.1f} times the median "
+        f"({outstanding[1]:.1f} of a random model)."
+    )
+
+
+def _surprises(
+    representation: Representation, episodes: list[Steps], observed: list[str]
+) -> list[tuple[float, int, int]]:
+    """Every step's surprise, with the number of its episode and its own."""
+    device, found = next(representation.parameters()).device, []
     for number, episode in enumerate(episodes):
         seen = episode._replace(observation={name: episode.observation[name] for name in observed}, extras={})
         scores = surprise(representation, seen.map(lambda tensor: tensor.unsqueeze(0).to(device)))[0].cpu()
-        peaks += [(float(score), number, t) for t, score in enumerate(scores)]
-    highest = sorted(peaks, reverse=True)[:3]
-    median = sorted(peaks)[len(peaks) // 2][0]
-    words = "; ".join(f"{score:.3g} at step {t} of held-out episode {number}" for score, number, t in highest)
-    console.print(f"Surprise by step: median {median:.3g}, highest {words}")
+        found += [(float(score), number, t) for t, score in enumerate(scores)]
+    return found
 
 
 def show_disentanglement(console: Console, found: dict[str, Encoded]) -> None:

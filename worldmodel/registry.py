@@ -216,13 +216,22 @@ def _dataclass_of(annotation: Any) -> type:
 
 
 def value_of(config_class: type, option: str, text: str) -> Any:
-    """What ``option=text`` says, for a configuration's field that is one of some words, a number, a truth value or a text.
+    """What ``option=text`` says, for a configuration's field that is one of some words, a number, a truth value or a text, or
+    several numbers, as in 512x256.
 
     Raises:
         ValueError: an unknown option, with the nearest, or a value that it does not take.
     """
     check_fields(config_class, [option])
     hint = typing.get_type_hints(config_class)[option]
+    if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] in (int, float):
+        number = typing.get_args(hint)[0]
+        try:
+            return tuple(number(part) for part in text.split("x") if text)
+        except ValueError:
+            raise ValueError(
+                f"{option}={text!r} is not accepted: give numbers with x between them, such as 512x256, or nothing."
+            ) from None
     words, kinds = _words_and_kinds(hint)
     readers: dict[type, Callable[[str], Any]] = {
         int: int,

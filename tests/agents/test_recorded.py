@@ -33,6 +33,22 @@ def trainer(folder, logdir, num_envs: int = 1, **options):
         yield tiny_trainer(tasks, logdir, data=str(folder), **options)
 
 
+class Counted(Recorder):
+    """Knows whose episodes it wrote."""
+
+    def add(self, steps, index) -> None:
+        self.ended = [*getattr(self, "ended", []), *index[steps.is_last].tolist()]
+        super().add(steps, index)
+
+
+def test_short_episodes_are_not_recorded_more_often(tmp_path):
+    with contextlib.closing(envs.make("CartPole-v1", num_envs=3, seed=0)) as tasks:
+        spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
+        recorder = Counted(tmp_path, spec, 3)
+        collect(tasks, recorder, episodes=7, seed=0)
+    assert sorted(recorder.ended) == [0, 0, 0, 1, 1, 2, 2] and len(Recording(tmp_path)) == 7
+
+
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_a_replay_begins_with_the_recorded_episodes_each_whole(tmp_path, num_envs):
     recording = record(tmp_path)

@@ -31,8 +31,25 @@ def test_a_recording_goes_to_minari_and_comes_back_by_one_command_each(tmp_path,
     back = command("convert.py", "minari:cartpole/random-v0", tmp_path / "back")
     assert back.code == 0 and f"{tmp_path / 'back'} holds 3 episodes of position, velocity." in back.out
     assert Recording(tmp_path / "back").spec == Recording(tmp_path / "data").spec
-    wrong = command("convert.py", "data/one", "data/two")
-    assert wrong.code == 2 and "the other a dataset such as minari:reacher/random-v0" in wrong.error
+    wrong = command("convert.py", "minari:one/two-v0", "minari:one/three-v0")
+    assert wrong.code == 2 and "One of the two, at least, is a recording's folder" in wrong.error
+
+
+def test_recordings_are_merged_by_a_command_and_how_each_was_made_is_told(tmp_path):
+    collect(tmp_path / "one")
+    collect(tmp_path / "two", "--seed", 7)
+    for source, count in (("one", 3), ("two", 6)):
+        said = command("convert.py", tmp_path / source, tmp_path / "all")
+        assert said.code == 0 and f"{tmp_path / 'all'} holds {count} episodes of position, velocity." in said.out, (
+            said.error
+        )
+    assert [facts["seed"] for facts in Recording(tmp_path / "all").made] == [0, 7]
+    told = command("inspect_data.py", tmp_path / "all").out
+    assert "Made of {" in told and "And of {" in told and '"seed": 7' in told
+    wrong = command("convert.py", tmp_path / "nothing", tmp_path / "all")
+    assert wrong.code == 2 and "give the folder of a recording" in wrong.error
+    wrong = command("convert.py", tmp_path / "all", tmp_path / "all")
+    assert wrong.code == 2 and "cannot be merged with itself" in wrong.error
 
 
 def test_an_agent_is_trained_on_a_recording_alone_evaluated_in_its_task_and_goes_on(tmp_path):

@@ -130,5 +130,9 @@ def test_a_comparison_that_is_killed_goes_on(data, tmp_path):
     process.wait()
     done = len((tmp_path / "rows.jsonl").read_text().splitlines())
     assert 2 <= done < 5
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"objective": "sp')  # as where the power fails
     said = command("compare_objectives.py", "--objectives", "rotation", "cpc", "spr", "vicreg", *arguments)
     assert said.code == 0 and f"{5 - done} trainings of 2 updates; {done} are done" in said.out
+    rows = [line for line in (tmp_path / "rows.jsonl").read_text().splitlines() if line.endswith("}")]
+    assert len(rows) == 5, "what was cut spoils no other row"

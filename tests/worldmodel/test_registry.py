@@ -28,6 +28,12 @@ class CartConfig:
     loads: tuple[float, ...] = (1.0,)
 
 
+@dataclass(frozen=True)
+class LoadedConfig:
+    loads: tuple[float, ...] = (1.0,)
+    name: str = ""
+
+
 class Wheel:
     def __init__(self, config, *, road: str) -> None:
         self.config, self.road = config, road
@@ -48,6 +54,14 @@ def test_a_part_is_built_from_its_name_its_options_or_its_configuration(movers):
     assert movers.make("wheel", options={"spokes": 3}, road="sand").config == WheelConfig(3)
     built = movers.make(WheelConfig(5), options={"radius": 2.0}, road="mud")
     assert (built.config, built.road) == (WheelConfig(5, 2.0), "mud")
+
+
+def test_options_are_read_from_one_word_each(movers):
+    movers.register("cart", LoadedConfig)(Wheel)
+    assert movers.read("cart,loads=0.5x2,name=hay") == ("cart", {"loads": (0.5, 2.0), "name": "hay"})
+    assert movers.read("cart,loads=3")[1] == {"loads": (3.0,)} and movers.read("cart,loads=")[1] == {"loads": ()}
+    with pytest.raises(ValueError, match="loads='a' is not accepted: give numbers with x between them"):
+        movers.read("cart,loads=a")
 
 
 @pytest.mark.parametrize(

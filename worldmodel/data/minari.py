@@ -79,7 +79,7 @@ def from_minari(name: str, folder: str | Path) -> Recording:
     """
     _package()
     _check_name(name)
-    if (Path(folder) / DESCRIPTION).is_file() and Recording(folder).facts.get("minari") == name:
+    if (Path(folder) / DESCRIPTION).is_file() and any(facts.get("minari") == name for facts in Recording(folder).made):
         raise ValueError(f"{folder} holds episodes of {name} already: give a folder of its own.")
     dataset = _package().load_dataset(name, download=name not in _package().list_local_datasets())
     own = Spec.from_spaces(dataset.observation_space, dataset.action_space)

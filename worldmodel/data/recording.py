@@ -28,7 +28,7 @@ class Recorder:
     """Writes the steps of N environments as episodes; a second one in the same folder goes on behind them.
 
     Args:
-        facts: how it was made, in plain values: task, policy, rendering.
+        facts: how it is made, in plain values: task, policy, rendering. Those of a second one are noted beside the first's.
 
     Raises:
         ValueError: the folder holds a recording of other spaces.
@@ -38,14 +38,13 @@ class Recorder:
         self.folder, self.spec = Path(folder), spec
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / DESCRIPTION).is_file():
-            if differences := Recording(self.folder).spec.differences(spec):
+            present = Recording(self.folder)
+            if differences := present.spec.differences(spec):
                 raise ValueError(f"{self.folder} is a recording of other spaces: {' '.join(differences)}")
+            if facts and facts not in present.made:
+                describe(self.folder, spec, [*present.made, facts])
         else:
-            write_json(
-                beside := self.folder / f".{DESCRIPTION}",
-                {"format": FORMAT, "spec": spec.to_dict(), "facts": facts or {}},
-            )
-            settle(beside, self.folder / DESCRIPTION)
+            describe(self.folder, spec, [facts or {}])
         self._names = list(entries(spec))
         self._open: list[list[Steps]] = [[] for _ in range(num_envs)]
         self.episodes = len(files(self.folder))
@@ -80,6 +79,14 @@ class Recorder:
         self.add_episode(unflatten(stacked))
 
 
+def describe(folder: Path, spec: Spec, made: Sequence[dict]) -> None:
+    """Write what the recording in a folder is of, and how its parts were made, at once or not at all."""
+    described = {"format": FORMAT, "spec": spec.to_dict(), "facts": made[0], "also": list(made[1:])}
+    beside = folder / f".{os.getpid()}.json"
+    write_json(beside, described)
+    settle(beside, folder / DESCRIPTION)
+
+
 def episode_file(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.safetensors"
 
@@ -91,6 +98,10 @@ def next_number(folder: Path) -> int:
 
 class Recording:
     """A folder of episodes.
+
+    Attributes:
+        facts: how the first of it was made.
+        made: how each of its parts was, that one first.
 
     Raises:
         FileNotFoundError: this is none.
@@ -106,6 +117,7 @@ class Recording:
         if description["format"] != FORMAT:
             raise ValueError(f"{self.folder} is of format {description['format']}, this version reads format {FORMAT}.")
         self.spec, self.facts = Spec.from_dict(description["spec"]), description["facts"]
+        self.made: list[dict] = [self.facts, *description.get("also", [])]
         self.files = files(self.folder)
 
     def __len__(self) -> int:
@@ -132,6 +144,9 @@ class Recording:
             )
         if other.folder.resolve() == self.folder.resolve():
             raise ValueError(f"{self.folder} cannot be merged with itself.")
+        if further := [facts for facts in other.made if facts and facts not in self.made]:
+            self.made += further
+            describe(self.folder, self.spec, self.made)
         number = next_number(self.folder)
         for file in other.files:
             shutil.copyfile(file, beside := self.folder / f".{os.getpid()}.safetensors")
