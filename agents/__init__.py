@@ -8,6 +8,7 @@ from agents.pretraining import Pretrainer, PretrainingConfig
 from agents.recipe_config import Recipe
 from agents.recipes import RECIPES, make, recipe, with_encoder
 from agents.run import RunConfig, train
+from agents.tasks import task_arguments
 from agents.trainer_config import TrainerConfig
 from agents.watching import load_recording
 
@@ -28,6 +29,7 @@ __all__ = [
     "load_recording",
     "make",
     "recipe",
+    "task_arguments",
     "train",
     "with_encoder",
     "with_objectives",

@@ -15,35 +15,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import gymnasium
-import yaml
 from tyro.conf import arg
 
 from agents.agent import Agent
+from agents.config_file import write_config
 from agents.evaluation import Evaluation
 from agents.execution import Execution, ExecutionConfig
 from agents.learner import context_steps
 from agents.recipe_config import Recipe
+from agents.tasks import describe_task
 from agents.trainer import Trainer
 from agents.trainer_config import TrainerConfig
 from worldmodel.diagnostics import open_loop
-from worldmodel.registry import check_fields, config_from_dict, config_to_dict
+from worldmodel.registry import check_fields, config_to_dict
 from worldmodel.snapshots import write_file
 
-CONFIG, RESULT, LOCK = "config.yaml", "result.json", ".lock"
-TASK = (
-    "task",
-    "observation",
-    "image_size",
-    "fast_rendering",
-    "distractions",
-    "hide",
-    "num_envs",
-    "workers",
-    "action_repeat",
-    "time_limit",
-)
-# Of envs.make, and no property of a task: they may be others at the next sitting.
-NOT_THE_TASK = ("seed", "render_mode", "deadline")
+RESULT, LOCK = "result.json", ".lock"
 
 
 @dataclass(frozen=True)
@@ -99,21 +86,6 @@ def train(
         return train_run(agent, tasks, config, Path(logdir), evaluation_tasks=evaluation_tasks, written=written)
     finally:
         evaluation_tasks.close()
-
-
-def describe_task(tasks: gymnasium.vector.VectorEnv) -> dict[str, Any] | None:
-    """What ``envs.make`` made the tasks of, in plain values; None where something else made them, or of other values."""
-    arguments = getattr(tasks, "arguments", None)
-    if arguments is None:
-        return None
-    own = {name: value for name, value in arguments.items() if name not in (*TASK, *NOT_THE_TASK)}
-    try:
-        yaml.safe_dump(own)
-    except yaml.YAMLError:
-        return None
-    told = {name: arguments[name] for name in TASK if name in arguments}
-    lists = {name: list(told.get(name, ())) for name in ("distractions", "hide")}
-    return told | lists | {"options": own}
 
 
 def evaluation_envs(config: TrainerConfig) -> int:
@@ -203,30 +175,6 @@ def resolved(trainer: Trainer) -> dict[str, Any]:
         "random_decisions": trainer.random_decisions,
         "execution": trainer.execution.describe(),
     }
-
-
-def write_config(logdir: Path, config: dict[str, Any]) -> None:
-    write_file(logdir / CONFIG, yaml.safe_dump(config, sort_keys=False).encode())
-
-
-def read_config(logdir: Path, annotation: type) -> Any:
-    """The configuration of a run, as ``annotation``.
-
-    Raises:
-        FileNotFoundError: this is no run's folder.
-        ValueError: the file is not what a run wrote.
-    """
-    path = logdir / CONFIG
-    if not path.is_file():
-        raise FileNotFoundError(f"{logdir} has no {CONFIG}: give the folder of a run (its --logdir).")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not the YAML that a run wrote: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} holds no configuration: the run cannot go on from it.")
-    values.pop("resolved", None)
-    return config_from_dict(annotation, values)
 
 
 def write_result(

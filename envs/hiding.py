@@ -18,6 +18,19 @@ VELOCITY: dict[str, tuple[int, ...]] = {
     "Acrobot": (4, 5),
     "MountainCar": (1,),
     "MountainCarContinuous": (1,),
+    "LunarLander": (2, 3, 5),
+    "LunarLanderContinuous": (2, 3, 5),
+    "BipedalWalker": (1, 2, 3, 5, 7, 10, 12),
+    "BipedalWalkerHardcore": (1, 2, 3, 5, 7, 10, 12),
+    "InvertedPendulum": (2, 3),
+    "InvertedDoublePendulum": (5, 6, 7),
+    "Reacher": (6, 7),
+    "Pusher": tuple(range(7, 14)),
+    "Swimmer": tuple(range(3, 8)),
+    "Hopper": tuple(range(5, 11)),
+    "HalfCheetah": tuple(range(8, 17)),
+    "Walker2d": tuple(range(8, 17)),
+    "Ant": tuple(range(13, 27)),
 }
 """Which numbers of a vector observation are velocities, by the task's name without its version."""
 

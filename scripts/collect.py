@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from command import TaskOptions, check_is_no_file, one_sentence_errors, task_of
+from command import TaskOptions, check_is_no_file, one_sentence_errors
 from train import TrainCommand
 from tyro.conf import arg
 
@@ -25,7 +25,8 @@ import agents
 import envs
 from agents.checkpoint import load_agent
 from agents.collecting import collect
-from agents.run import read_config
+from agents.config_file import read_config
+from agents.tasks import known_task
 from envs.suites import suite_of
 from worldmodel.data import Spec
 from worldmodel.data.recording import Recorder
@@ -62,7 +63,7 @@ def default_command() -> CollectCommand:
     policy = first.parse_known_args()[0].policy
     if policy == "random":
         return CollectCommand(tyro.MISSING)
-    task = task_of(read_config(Path(policy), TrainCommand).task, Path(policy))
+    task = known_task(read_config(Path(policy), TrainCommand).task, Path(policy))
     return CollectCommand(tyro.MISSING, dataclasses.replace(task, num_envs=1, workers=0))
 
 

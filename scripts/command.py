@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from tyro.conf import Suppress
 
 import envs
 from agents.evaluation import Evaluation
-from agents.run import TASK
+from agents.tasks import arguments_of
 
 
 @dataclass(frozen=True)
@@ -51,38 +50,8 @@ class TaskOptions:
     """The same of a run that a program began."""
 
     def make(self, seed: int, **changes: object) -> envs.TaskVectorEnv:
-        given = dict(option_of(text) for text in self.task_options)
-        arguments = vars(self) | self.options | given | {"seed": seed} | changes
-        del arguments["options"], arguments["task_options"]
-        return envs.make(arguments.pop("task"), **arguments)
-
-
-def option_of(text: str) -> tuple[str, Any]:
-    """``name=value``, the value read as YAML: a number, a truth value, a list or a text.
-
-    Raises:
-        ValueError: nothing of the kind, or an argument that has an option of its own.
-    """
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise ValueError(f"{text!r} is no argument of a task: write name=value, such as sticky=0.25.")
-    if name in TASK:
-        raise ValueError(f"{name} has an option of its own: --{name.replace('_', '-')} {value}.")
-    return name, yaml.safe_load(value)
-
-
-def task_of(task: TaskOptions | None, logdir: Path) -> TaskOptions:
-    """The task of a run, whose folder says None where a program made the environments.
-
-    Raises:
-        ValueError: the commands cannot make these environments.
-    """
-    if task is None:
-        raise ValueError(
-            f"The environments of {logdir} were made by a program, not by envs.make with plain arguments, and are not known "
-            "here: go on with agents.train, or evaluate with agents.evaluate, in that program."
-        )
-    return task
+        many = {"num_envs": self.num_envs, "workers": self.workers}
+        return envs.make(**arguments_of(vars(self)) | many | {"seed": seed} | changes)
 
 
 def in_words(result: Evaluation) -> str:

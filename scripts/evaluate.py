@@ -14,13 +14,14 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from command import check_folder, in_words, one_sentence_errors, task_of
+from command import check_folder, in_words, one_sentence_errors
 from train import TrainCommand
 from tyro.conf import Positional, arg
 
 import agents
 from agents.checkpoint import load_agent
-from agents.run import read_config
+from agents.config_file import read_config
+from agents.tasks import known_task
 from worldmodel.visualize.files import FILMS, FilmFile, check_suffix
 
 
@@ -42,7 +43,7 @@ class EvaluateCommand:
 def main() -> None:
     with one_sentence_errors(RuntimeError):
         command = tyro.cli(EvaluateCommand, description=__doc__)
-        options = task_of(read_config(command.logdir, TrainCommand).task, command.logdir)
+        options = known_task(read_config(command.logdir, TrainCommand).task, command.logdir)
         if command.episodes < 1 or (command.num_envs is not None and command.num_envs < 1):
             raise ValueError(f"Give at least 1 of each: episodes={command.episodes}, num_envs={command.num_envs}.")
         count = command.num_envs or (1 if command.video else command.episodes)

@@ -20,8 +20,8 @@ from train import TrainCommand
 from tyro.conf import Positional, arg
 
 import worldmodel
+from agents.config_file import read_config
 from agents.execution import named_device
-from agents.run import read_config
 from agents.watching import load_recording
 from worldmodel.loading import find_checkpoint
 from worldmodel.visualize.files import check_rate, check_suffix, save_frames

@@ -25,10 +25,11 @@ from command import one_sentence_errors
 from tyro.conf import AvoidSubcommands, arg
 
 import agents
+from agents.config_file import read_config, write_config
 from agents.parts import WIDTHS, exchanged, objectives_named
 from agents.pretraining import Pretrainer, PretrainingConfig
 from agents.published import dreamer_decoder
-from agents.run import alone_in, read_config, write_config
+from agents.run import alone_in
 from agents.stopping import Stopped
 from worldmodel import Representation, RepresentationConfig, objectives
 from worldmodel.data.recording import Recording

@@ -21,17 +21,19 @@ from typing import Annotated
 
 import gymnasium
 import tyro
-from command import TaskOptions, in_words, one_sentence_errors, task_of
+from command import TaskOptions, in_words, one_sentence_errors
 from tyro.conf import AvoidSubcommands, arg
 
 import agents
 import envs
+from agents.config_file import read_config
 from agents.filming import FILMS
 from agents.parts import Parts, with_parts
 from agents.recipes import without_continuation
 from agents.recorded import RecordedTasks
-from agents.run import RESULT, evaluation_envs, read_config, render_mode, train_run
+from agents.run import RESULT, evaluation_envs, render_mode, train_run
 from agents.stopping import Stopped
+from agents.tasks import known_task
 from worldmodel.data.recording import Recording
 from worldmodel.loading import CHECKPOINTS
 from worldmodel.registry import first_difference
@@ -79,7 +81,7 @@ def parse(arguments: list[str]) -> TrainCommand:
             flag = given[0].replace("_", "-")
             raise ValueError(f"A run goes on with the parts that it has: give --resume without --{flag}.")
         stored = read_config(head.resume, TrainCommand)
-        task_of(stored.task, head.resume)
+        known_task(stored.task, head.resume)
         encoder = None if stored.encoder is None else Path(stored.encoder)  # a plain string in YAML
         default = dataclasses.replace(stored, resume=head.resume, logdir=head.resume, encoder=encoder)
     else:

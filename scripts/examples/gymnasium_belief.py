@@ -1,12 +1,13 @@
 """A world model's belief as the observation of any Gymnasium environment.
 
-python scripts/examples/gymnasium_belief.py --run runs/pendulum --task Pendulum-v1
+python scripts/examples/gymnasium_belief.py --run runs/pendulum
 """
 
 from dataclasses import dataclass
 
 import tyro
 
+import agents
 import envs
 import worldmodel
 from agents.adapters import BeliefVectorWrapper
@@ -16,15 +17,13 @@ from agents.adapters import BeliefVectorWrapper
 class Arguments:
     run: str = "runs/pendulum"
     """The folder of a trained model."""
-    task: str = "Pendulum-v1"
-    """The task that it was trained on."""
     steps: int = 200
 
 
 def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__)
     model = worldmodel.load(arguments.run)
-    tasks = BeliefVectorWrapper(envs.make(arguments.task, num_envs=4), model)
+    tasks = BeliefVectorWrapper(envs.make(**agents.task_arguments(arguments.run), num_envs=4), model)
     features, _ = tasks.reset(seed=0)
     total = 0.0
     for _ in range(arguments.steps):

@@ -1,6 +1,6 @@
 """PPO on a world model's belief in one file, after CleanRL's (https://docs.cleanrl.dev/rl-algorithms/ppo/): a text to read.
 
-    python scripts/examples/ppo_on_belief.py --run runs/pendulum --task Pendulum-v1
+    python scripts/examples/ppo_on_belief.py --run runs/pendulum
 
 All that is different from a PPO of your own are three lines: the model is loaded, a belief is made about the environments, and
 each observation goes through ``belief.update``. The policy then acts on features, which carry the past where the model does.
@@ -14,6 +14,7 @@ import tyro
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+import agents
 import envs
 import worldmodel
 
@@ -21,9 +22,7 @@ import worldmodel
 @dataclass(frozen=True)
 class Arguments:
     run: str = "runs/pendulum"
-    """The folder of a trained model."""
-    task: str = "Pendulum-v1"
-    """The task that it was trained on; its actions are continuous."""
+    """The folder of a trained model, whose actions are continuous."""
     steps: int = 200_000
     """Environment steps."""
     num_envs: int = 8
@@ -66,7 +65,7 @@ class Agent(nn.Module):
 def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__)
     torch.manual_seed(arguments.seed)
-    tasks = envs.make(arguments.task, num_envs=arguments.num_envs, seed=arguments.seed)
+    tasks = envs.make(**agents.task_arguments(arguments.run), num_envs=arguments.num_envs, seed=arguments.seed)
     count, rounds = arguments.num_envs, max(arguments.steps // (arguments.num_envs * arguments.num_steps), 1)
 
     model = worldmodel.load(arguments.run)

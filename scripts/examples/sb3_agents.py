@@ -1,12 +1,13 @@
 """Stable-Baselines3's PPO on raw observations, on our encoder, on our belief, or inside our model's dream.
 
-python scripts/examples/sb3_agents.py belief --run runs/pendulum --task Pendulum-v1 --steps 100000
+python scripts/examples/sb3_agents.py belief --run runs/pendulum --steps 100000
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 import tyro
+from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecMonitor
@@ -26,8 +27,6 @@ class Arguments:
     """What the agent learns on."""
     run: str = "runs/pendulum"
     """The folder of a trained model."""
-    task: str = "Pendulum-v1"
-    """The task that it was trained on."""
     steps: int = 100_000
     """Environment steps; imagined ones inside a dream."""
     seed: int = 0
@@ -39,7 +38,7 @@ def main() -> None:
 
     def real(num_envs: int, seed: int) -> VecMonitor:
         """The task, seen as the agent is to see it."""
-        venv = GymnasiumVecEnv(envs.make(arguments.task, num_envs=num_envs, seed=seed))
+        venv = GymnasiumVecEnv(envs.make(**agents.task_arguments(arguments.run), num_envs=num_envs, seed=seed))
         return VecMonitor(BeliefVecEnv(venv, model) if arguments.kind in ("belief", "dream") else venv)
 
     training = real(8, arguments.seed)
@@ -48,8 +47,9 @@ def main() -> None:
         replay = replay_of([steps], spec)
         training = VecMonitor(GymnasiumVecEnv(DreamVectorEnv(model, replay, num_envs=64, horizon=15)))
     kwargs = policy_kwargs(arguments.run) if arguments.kind == "encoder" else {}
+    seen_as_dict = isinstance(training.observation_space, spaces.Dict)  # pictures, or several parts
     agent = PPO(
-        "MlpPolicy",
+        "MultiInputPolicy" if seen_as_dict else "MlpPolicy",
         training,
         n_steps=max(2048 // training.num_envs, 1),
         batch_size=256,

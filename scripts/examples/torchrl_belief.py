@@ -1,6 +1,6 @@
 """One of TorchRL's own losses on a world model's belief.
 
-python scripts/examples/torchrl_belief.py --run runs/pendulum --task Pendulum-v1
+python scripts/examples/torchrl_belief.py --run runs/pendulum
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from torchrl.modules import NormalParamExtractor, ProbabilisticActor, TanhNormal
 from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
+import agents
 import envs
 import worldmodel
 from agents.adapters.torch_rl import belief_environment
@@ -22,9 +23,7 @@ from agents.adapters.torch_rl import belief_environment
 @dataclass(frozen=True)
 class Arguments:
     run: str = "runs/pendulum"
-    """The folder of a trained model."""
-    task: str = "Pendulum-v1"
-    """The task that it was trained on; its actions are continuous."""
+    """The folder of a trained model, whose actions are continuous."""
     iterations: int = 50
     """Rounds of collecting and learning."""
     horizon: int = 200
@@ -33,7 +32,9 @@ class Arguments:
 
 def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__)
-    env = belief_environment(envs.make(arguments.task, num_envs=8), worldmodel.load(arguments.run))
+    env = belief_environment(
+        envs.make(**agents.task_arguments(arguments.run), num_envs=8), worldmodel.load(arguments.run)
+    )
     check_env_specs(env)
     features, actions = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import envs
+from envs.hiding import VELOCITY
 
 
 def observed(task: str, **options):
@@ -29,6 +30,21 @@ def observed(task: str, **options):
 def test_of_a_vector_the_other_places_are_seen(task, hide, kept):
     for whole, part in zip(*observed(task, hide=hide), strict=True):
         np.testing.assert_array_equal(part, whole[:, kept])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["InvertedPendulum", "InvertedDoublePendulum", "Reacher", "Swimmer", "Hopper", "HalfCheetah", "Walker2d", "Ant"],
+)
+def test_of_mujocos_tasks_the_velocities_are_those_of_the_simulation(name):
+    env = gymnasium.make(f"{name}-v5")
+    observation, _ = env.reset(seed=0)
+    for _ in range(3):
+        observation, *_ = env.step(env.action_space.sample())
+    told = observation[list(VELOCITY[name])]
+    simulated = env.unwrapped.data.qvel[: len(told)]
+    np.testing.assert_array_equal(told, simulated if name == "HalfCheetah" else simulated.clip(-10, 10))
+    env.close()
 
 
 def test_of_a_dict_the_other_keys_are_seen_beside_the_frame_as_well():

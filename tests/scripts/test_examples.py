@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from commands import TINY, command
+from commands import TINY, TINY_DREAMER, command
 
 EXAMPLES = Path(__file__).parents[2] / "scripts" / "examples"
 
@@ -38,6 +38,19 @@ def test_an_example_runs(run, name, arguments, says):
     said = command(f"examples/{name}", "--run", run, *arguments)
     assert said.code == 0, said.error
     assert says in said.out, said.out
+
+
+def test_models_of_pictures_and_of_hidden_velocities_are_plugged_in_as_they_see(tmp_path):
+    pytest.importorskip("stable_baselines3")
+    hidden = ["--task", "Pendulum-v1", "--hide", "velocity", "--steps", 40, "--logdir", tmp_path / "hidden"]
+    pictures = ["--task", "Pendulum-v1", "--observation", "pixels", "--image-size", 64, "--steps", 40]
+    for command_line in (hidden, [*pictures, "--logdir", tmp_path / "pictures"]):
+        said = command("train.py", "dreamerv3", *command_line, *TINY_DREAMER)
+        assert said.code == 0, said.error
+    for name, kinds in (("hidden", ("raw", "encoder", "belief")), ("pictures", ("raw", "encoder"))):
+        for kind in kinds:
+            said = command("examples/sb3_agents.py", kind, "--run", tmp_path / name, "--steps", 300)
+            assert said.code == 0 and f"{kind}: return -" in said.out, said.error
 
 
 def test_every_example_is_run_here():
