@@ -35,6 +35,7 @@ from worldmodel.diagnostics import (
     deviations,
     effective_rank,
     encode,
+    latent_open_loop,
     mean_r2,
     mig,
     surprise,
@@ -100,7 +101,9 @@ def main() -> None:
         show(console, rows, targets, command)
         show_shape(console, pair, {name: test for name, (_, test) in found.items()}, parts[1], observed)
         if loaded.representation.dynamics is not None:
-            show_surprise(console, pair, parts[1], observed)
+            episodes = [seen(episode, observed) for episode in parts[1]]
+            show_open_loop(console, pair, episodes)
+            show_surprise(console, pair, episodes)
         if command.disentanglement:
             show_disentanglement(console, {name: test for name, (_, test) in found.items()})
         if command.out is not None:
@@ -158,11 +161,28 @@ def show_shape(
         )
 
 
-def show_surprise(
-    console: Console, pair: dict[str, Representation], episodes: list[Steps], observed: list[str]
-) -> None:
+def seen(episode: Steps, observed: list[str]) -> Steps:
+    """An episode with what the model observes alone."""
+    return episode._replace(observation={name: episode.observation[name] for name in observed}, extras={})
+
+
+def show_open_loop(console: Console, pair: dict[str, Representation], episodes: list[Steps]) -> None:
+    """How far imagined features stay right, as a share of what predicting no change gives."""
+    table = Table(title="Features imagined k steps on: error, 1 is that of no change (a random model)")
+    horizons = (1, 2, 5, 10, 15)
+    found = [latent_open_loop(one, episodes, horizons[-1]) for one in pair.values()]
+    cells = []
+    for k in horizons:
+        table.add_column(f"k = {k}", justify="right")
+        learned, random = (float(errors.error[k - 1] / errors.baseline[k - 1]) for errors in found)
+        cells.append(f"{learned:.2f} ({random:.2f})")
+    table.add_row(*cells)
+    console.print(table)
+
+
+def show_surprise(console: Console, pair: dict[str, Representation], episodes: list[Steps]) -> None:
     """The steps of the last episodes that were least expected, and how far they stand out, for both."""
-    peaks = {name: sorted(_surprises(one, episodes, observed), reverse=True) for name, one in pair.items()}
+    peaks = {name: sorted(_surprises(one, episodes), reverse=True) for name, one in pair.items()}
     median, outstanding = peaks["learned"][len(peaks["learned"]) // 2][0], []
     for ranked in peaks.values():
         outstanding.append(ranked[0][0] / max(ranked[len(ranked) // 2][0], 1e-12))
@@ -175,14 +195,11 @@ def show_surprise(
     )
 
 
-def _surprises(
-    representation: Representation, episodes: list[Steps], observed: list[str]
-) -> list[tuple[float, int, int]]:
+def _surprises(representation: Representation, episodes: list[Steps]) -> list[tuple[float, int, int]]:
     """Every step's surprise, with the number of its episode and its own."""
     device, found = next(representation.parameters()).device, []
     for number, episode in enumerate(episodes):
-        seen = episode._replace(observation={name: episode.observation[name] for name in observed}, extras={})
-        scores = surprise(representation, seen.map(lambda tensor: tensor.unsqueeze(0).to(device)))[0].cpu()
+        scores = surprise(representation, episode.map(lambda tensor: tensor.unsqueeze(0).to(device)))[0].cpu()
         found += [(float(score), number, t) for t, score in enumerate(scores)]
     return found
 

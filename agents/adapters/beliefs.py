@@ -138,11 +138,12 @@ class BeliefVectorWrapper(VectorWrapper):
         observation, reward, terminated, truncated, info = self.env.step(actions)
         actions = np.asarray(actions)
         lost = restarted(info, self.num_envs)
-        ended = (terminated | truncated) & ~lost
+        over = terminated | truncated
+        ended = over & ~lost
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
-            if ended.any():
-                info = info | {"final_obs": self._final(info, np.flatnonzero(ended), actions)}
-            return self._believed(observation, actions, ended | lost), reward, terminated, truncated, info
+            if over.any():
+                info = info | {"final_obs": self._final(info, over, lost, actions)}
+            return self._believed(observation, actions, over | lost), reward, terminated, truncated, info
         first = lost if self.autoreset_mode is AutoresetMode.DISABLED else self._ended | lost
         self._ended = ended
         return self._believed(observation, actions, first), reward, terminated, truncated, info
@@ -151,11 +152,17 @@ class BeliefVectorWrapper(VectorWrapper):
         self._features = as_array(self._belief.update(observation, actions, is_first))
         return joined(self._features, observation, self._beside)
 
-    def _final(self, info: dict[str, Any], rows: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """As Gymnasium has it: an array of objects [N], None where no episode ended."""
-        last = final_observations(info, rows, self.num_envs)
-        features = as_array(self._belief.peek(last, actions[rows], rows.tolist()))
+    def _final(self, info: dict[str, Any], over: np.ndarray, lost: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """As Gymnasium has it: an array of objects [N], None where no episode ended.
+
+        Of an episode that a worker lost, the last observation is one that was seen and believed before.
+        """
+        rows = np.flatnonzero(over & ~lost)
+        features = self._features.copy()
+        if rows.size:
+            last = final_observations(info, rows, self.num_envs)
+            features[rows] = as_array(self._belief.peek(last, actions[rows], rows.tolist()))
         final = np.full(self.num_envs, None, dtype=object)
-        for k, row in enumerate(rows):
-            final[row] = joined(features[k], info["final_obs"][row], self._beside)
+        for row in np.flatnonzero(over):
+            final[row] = joined(features[row], info["final_obs"][row], self._beside)
         return final

@@ -62,7 +62,7 @@ class GymnasiumVecEnv(VecEnv):
     def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         observation, reward, terminated, truncated, info = self.environments.step(self._actions)
         done = terminated | truncated
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        infos = _of_each(info, self.num_envs)
         if (rows := np.flatnonzero(done)).size:
             last = select_rows(observation, rows) if self._disabled else final_observations(info, rows, self.num_envs)
             for k, row in enumerate(rows):
@@ -117,8 +117,8 @@ class BeliefVecEnv(VecEnvWrapper):
 
     def reset(self) -> Any:
         observation: Any = self.venv.reset()
-        features = self._belief.update(observation, None, np.ones(self.num_envs, np.bool_))
-        return joined(as_array(features), observation, self._beside)
+        self._features = as_array(self._belief.update(observation, None, np.ones(self.num_envs, np.bool_)))
+        return joined(self._features, observation, self._beside)
 
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = actions
@@ -126,14 +126,16 @@ class BeliefVecEnv(VecEnvWrapper):
 
     def step_wait(self) -> Any:
         observation, reward, done, infos = self.venv.step_wait()
-        if (rows := np.flatnonzero(done)).size:
+        final = self._features.copy()  # of an episode that a worker lost, the last observation was believed before
+        rows = np.array([row for row in np.flatnonzero(done) if not infos[row].get("restarted")], np.int64)
+        if rows.size:
             last = stack_observations([infos[row]["terminal_observation"] for row in rows])
-            features = as_array(self._belief.peek(last, self._actions[rows], rows.tolist()))
-            for k, row in enumerate(rows):
-                shown = infos[row]["terminal_observation"]
-                infos[row] = infos[row] | {"terminal_observation": joined(features[k], shown, self._beside)}
-        features = as_array(self._belief.update(observation, self._actions, done))
-        return joined(features, observation, self._beside), reward, done, infos
+            final[rows] = as_array(self._belief.peek(last, self._actions[rows], rows.tolist()))
+        for row in np.flatnonzero(done):
+            shown = infos[row]["terminal_observation"]
+            infos[row] = infos[row] | {"terminal_observation": joined(final[row], shown, self._beside)}
+        self._features = as_array(self._belief.update(observation, self._actions, done))
+        return joined(self._features, observation, self._beside), reward, done, infos
 
 
 class EncoderExtractor(BaseFeaturesExtractor):
@@ -222,6 +224,18 @@ def _channels_last(space: spaces.Space) -> spaces.Space:
 def _only_name(value: Tensor) -> str:
     """The name of an observation without one, as ``Spec.from_spaces`` gives it."""
     return "image" if value.ndim == 4 else "state"
+
+
+def _of_each(info: Mapping[str, Any], num_envs: int) -> list[dict[str, Any]]:
+    """What a vector environment told of each environment, less what belongs to the last observation."""
+    told: list[dict[str, Any]] = [{} for _ in range(num_envs)]
+    for name, value in info.items():
+        if name.startswith(("_", "final_")) or isinstance(value, Mapping):
+            continue
+        present = np.asarray(info.get(f"_{name}", np.ones(num_envs, np.bool_)))
+        for row in np.flatnonzero(present):
+            told[row][name] = value[row]
+    return told
 
 
 def _row(batch: Any, index: int) -> Any:

@@ -52,7 +52,8 @@ def test_an_encoder_is_pretrained_probed_and_trained_on(data, pretrained, tmp_pa
     # A training's run is probed as well, its features too.
     said = command("probe.py", tmp_path / "run", "--data", data, "--labels", 20)
     assert said.code == 0, said.error
-    assert "feature" in said.out and "Surprise by step: median" in said.out
+    assert "feature" in said.out and "Surprise by step: median" in said.out and "of a random model" in said.out
+    assert "Features imagined k steps on" in said.out and "k = 15" in said.out
 
 
 def test_the_same_command_goes_on_and_another_is_refused(data, pretrained):

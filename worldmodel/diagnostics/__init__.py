@@ -10,7 +10,7 @@ from worldmodel.diagnostics.collapse import (
 )
 from worldmodel.diagnostics.disentanglement import DCI, dci, mig
 from worldmodel.diagnostics.knowledge import Encoded, Knowledge, encode, mean_r2, targets_of, what_is_known
-from worldmodel.diagnostics.open_loop import OpenLoop, open_loop
+from worldmodel.diagnostics.open_loop import LatentErrors, OpenLoop, latent_open_loop, open_loop
 from worldmodel.diagnostics.probes import ProbeScore, linear_probe, neighbour_probe
 from worldmodel.diagnostics.recordings import Range, Summary, summarise
 from worldmodel.diagnostics.surprise import surprise
@@ -20,6 +20,7 @@ __all__ = [
     "CollapseWatch",
     "Encoded",
     "Knowledge",
+    "LatentErrors",
     "OpenLoop",
     "ProbeScore",
     "Range",
@@ -29,6 +30,7 @@ __all__ = [
     "deviations",
     "effective_rank",
     "encode",
+    "latent_open_loop",
     "linear_probe",
     "mean_r2",
     "mig",

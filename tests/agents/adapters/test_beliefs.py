@@ -1,4 +1,7 @@
+import contextlib
 import dataclasses
+import os
+import signal
 
 import gymnasium
 import numpy as np
@@ -7,11 +10,12 @@ import torch
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from walk import Walk, believed, model_of
+from walk import Walk, believed, certain_model, model_of
 
 import envs
 from agents.adapters import BeliefVectorWrapper, BeliefWrapper
 from worldmodel import WorldModel
+from worldmodel.data import Spec
 from worldmodel.dynamics import RSSMConfig
 
 
@@ -33,6 +37,24 @@ def test_one_environment_shows_what_is_believed_of_it_and_passes_gymnasiums_chec
             ended = terminated or truncated
         features = np.stack([observation["belief"] if beside else observation for observation in seen])
         np.testing.assert_allclose(features, believed(wrapped.model, one.diary[-1]), rtol=1e-4, atol=1e-5)
+
+
+def test_the_last_features_of_an_episode_that_a_worker_lost_are_those_shown_before():
+    tasks = envs.make("Pendulum-v1", num_envs=2, workers=2, seed=0)
+    with contextlib.closing(
+        BeliefVectorWrapper(
+            tasks, certain_model(Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space))
+        )
+    ) as wrapped:
+        before, _ = wrapped.reset()
+        os.kill(tasks._workers[1].process.pid, signal.SIGKILL)
+        with pytest.warns(envs.WorkerRestarted):
+            after, _, _, truncated, info = wrapped.step(np.zeros((2, 1), np.float32))
+        assert truncated.tolist() == [False, True] and info["final_obs"][0] is None
+        np.testing.assert_array_equal(info["final_obs"][1], before[1])
+        first = tasks._observations[1]
+        fresh = wrapped.model.belief(1).update(first[None], None, [True])[0]
+        np.testing.assert_allclose(after[1], fresh, rtol=1e-4, atol=1e-5)
 
 
 def rollout(wrapped, ticks: int = 25):

@@ -1,3 +1,6 @@
+import contextlib
+import os
+import signal
 import warnings
 
 import numpy as np
@@ -6,7 +9,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from test_dream import dream
-from walk import Walk, believed, model_of
+from walk import Walk, believed, certain_model, model_of
 
 import envs
 from agents.adapters import BeliefWrapper
@@ -65,6 +68,18 @@ def test_last_observations_are_believed_with_what_came_before_the_reset(mode):
         assert len(episodes) > 3
         for found, episode in zip(episodes, one.diary, strict=False):
             np.testing.assert_allclose(found, believed(wrapped.model, episode), rtol=1e-4, atol=1e-5)
+
+
+def test_of_an_episode_that_a_worker_lost_the_last_features_are_those_shown_before_and_it_is_told():
+    tasks = envs.make("Pendulum-v1", num_envs=2, workers=2, seed=0)
+    model = certain_model(Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space))
+    with contextlib.closing(BeliefVecEnv(GymnasiumVecEnv(tasks), model)) as wrapped:
+        before = wrapped.reset()
+        os.kill(tasks._workers[1].process.pid, signal.SIGKILL)
+        with pytest.warns(envs.WorkerRestarted):
+            _, _, done, infos = wrapped.step(np.zeros((2, 1), np.float32))
+        assert done.tolist() == [False, True] and infos[1]["restarted"] and "restarted" not in infos[0]
+        np.testing.assert_array_equal(infos[1]["terminal_observation"], before[1])
 
 
 def test_an_end_by_the_time_limit_is_told_from_one_by_the_world():

@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 from worldmodel import WorldModel, WorldModelConfig
 from worldmodel.data import Spec, Steps
-from worldmodel.diagnostics import open_loop
+from worldmodel.diagnostics import latent_open_loop, open_loop
 from worldmodel.dynamics import SimNormDynamicsConfig
 from worldmodel.encoders import VectorEncoderConfig
 
@@ -49,3 +49,25 @@ def test_errors_are_those_of_a_plain_loop() -> None:
                 assert np.isclose(np.mean(values) ** 0.5, float(getattr(found, name)[k - 1]), rtol=1e-4)
             for values, name in ((latent, "latent_error"), (still, "latent_baseline")):
                 assert np.isclose(np.mean(values) ** 0.5, float(getattr(found, name)[k - 1]), rtol=1e-4)
+
+
+def test_of_a_representation_the_latent_errors_from_every_step_are_those_of_a_plain_loop() -> None:
+    model, steps = make()
+    episodes = [steps.select(b) for b in range(3)]  # the second is cut by a reset
+    found = latent_open_loop(model, episodes, horizon=6)
+    assert found.error[4:].isnan().all(), "of five steps, four lie ahead"
+    with torch.no_grad():
+        for k in range(1, 5):
+            guesses, still = [], []
+            for b in range(3):
+                latents = model.dynamics.posterior(model.encoder({"state": steps.observation["state"][b]}))
+                for t in range(5 - k):
+                    if b == 1 and t < 2 <= t + k:
+                        continue
+                    state = model.dynamics.initial(1)._replace(latent=latents[t][None])
+                    for j in range(k):
+                        state = model.dynamics.step(state, steps.action[b : b + 1, t + j])
+                    guesses.append(float((state.latent[0] - latents[t + k]).square().mean()))
+                    still.append(float((latents[t] - latents[t + k]).square().mean()))
+            assert np.isclose(np.mean(guesses) ** 0.5, float(found.error[k - 1]), rtol=1e-4)
+            assert np.isclose(np.mean(still) ** 0.5, float(found.baseline[k - 1]), rtol=1e-4)

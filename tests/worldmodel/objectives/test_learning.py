@@ -7,7 +7,10 @@ from everyone import ONLY_BESIDE_DYNAMICS
 
 from worldmodel import Representation, dynamics, encoders, objectives
 from worldmodel.decoders import ImageDecoderConfig
-from worldmodel.diagnostics import linear_probe
+from worldmodel.diagnostics import linear_probe, surprise
+from worldmodel.encoders import ConvolutionalEncoderConfig
+from worldmodel.objectives import BarlowConfig
+from worldmodel.representation import RepresentationConfig
 
 DECODER = ImageDecoderConfig(depth=4, kernel=3, units=64)
 OPTIONS = {
@@ -75,3 +78,21 @@ def test_a_short_training_beats_a_random_encoder(name):
         optimiser.step()
         one.after_update(outcome.pending, update / updates)
     assert probe(encoder) > random + 0.08, f"a random encoder gives {random:.2f}"
+
+
+def test_a_jump_that_no_action_makes_stands_out_as_a_surprise():
+    torch.manual_seed(0)
+    encoder, recurrent = ConvolutionalEncoderConfig(depth=4, kernel=3), dynamics.RSSMConfig(**DYNAMICS[0][1])
+    one = Representation.from_config(RepresentationConfig((BarlowConfig(),), encoder, recurrent), SPEC)
+    optimiser, steps = torch.optim.Adam(one.parameters(), 1e-3), recorded(100, 16, seed=0)[0]
+    calm, elsewhere = recorded(20, 16, seed=3)[0], recorded(20, 16, seed=4)[0]
+    image = torch.cat([calm.observation["image"][:, :8], elsewhere.observation["image"][:, 8:]], dim=1)
+    before = surprise(one, calm._replace(observation={"image": image}))
+    for _ in range(100):
+        outcome = one(one.scene(steps.select(torch.randint(0, 100, (16,)))))
+        optimiser.zero_grad()
+        sum(outcome.losses.values()).backward()
+        optimiser.step()
+    after, quiet = surprise(one, calm._replace(observation={"image": image})), surprise(one, calm)
+    assert before[:, 8].mean() < 1.3 * before[:, 1:].mean(), "of a random model it does not"
+    assert after[:, 8].mean() > 2.5 * quiet[:, 1:].mean()
