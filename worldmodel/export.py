@@ -16,7 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldmodel.model import WorldModel
+from worldmodel.data import Spec
+from worldmodel.dynamics import Dynamics
+from worldmodel.encoders import Encoder
+from worldmodel.representation import Representation
 from worldmodel.snapshots import write_json, writing
 
 ENCODER, BELIEF, DESCRIPTION = "encoder", "belief", "export.json"
@@ -31,10 +34,10 @@ class ExportError(RuntimeError):
 class BeliefStep(nn.Module):
     """One step of belief as a function of tensors."""
 
-    def __init__(self, model: WorldModel) -> None:
+    def __init__(self, encoder: Encoder, dynamics: Dynamics) -> None:
         super().__init__()
-        self.encoder, self.dynamics = model.encoder, model.dynamics
-        self._state = type(model.dynamics.initial(1))
+        self.encoder, self.dynamics = encoder, dynamics
+        self._state = type(dynamics.initial(1))
 
     def forward(
         self, observation: dict[str, Tensor], state: tuple[Tensor, ...], action: Tensor, is_first: Tensor
@@ -47,20 +50,20 @@ class BeliefStep(nn.Module):
 class EncoderStep(nn.Module):
     """An encoder as a function of tensors."""
 
-    def __init__(self, model: WorldModel) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         super().__init__()
-        self.encoder = model.encoder
+        self.encoder = encoder
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
         """Observations [N, ...] → embeddings [N, E]."""
         return self.encoder(observation).float()
 
 
-def export(model: WorldModel, folder: str | Path, *, onnx: bool = False) -> dict[str, float]:
+def export(model: Representation, folder: str | Path, *, onnx: bool = False) -> dict[str, float]:
     """Write ``encoder.pt2`` and ``belief.pt2`` (``torch.export``), with ``onnx`` the same as ``.onnx``, and what they take.
 
     The number of environments is free. Observations come in their stored form (``export.json`` tells names, shapes and types),
-    actions as vectors in [-1, 1] or one-hot; a state begins as zeros, with is_first.
+    actions as vectors in [-1, 1] or one-hot; a state begins as zeros, with is_first. An encoder alone has no belief.
 
     Returns:
         The greatest difference from the model by file, over some made-up inputs.
@@ -68,13 +71,20 @@ def export(model: WorldModel, folder: str | Path, *, onnx: bool = False) -> dict
     Raises:
         ExportError: it is more than rounding.
         ImportError: ONNX is asked for, and its packages are not installed.
+        ValueError: a representation that was not told what it observes.
     """
+    spec = model.spec
+    if spec is None:
+        raise ValueError("The model was not told what it observes: give one of worldmodel.load or load_representation.")
     model = copy.deepcopy(model).eval().cpu()
-    steps: dict[str, nn.Module] = {ENCODER: EncoderStep(model), BELIEF: BeliefStep(model)}
+    steps: dict[str, nn.Module] = {ENCODER: EncoderStep(model.encoder)}
+    if model.dynamics is not None:
+        steps[BELIEF] = BeliefStep(model.encoder, model.dynamics)
     differences: dict[str, float] = {}
     with writing(Path(folder)) as beside, torch.no_grad():
         for name, step in steps.items():
-            examples = {count: _example(model, name, count) for count in (*CHECKED, 2)}
+            dynamics = model.dynamics if name == BELIEF else None
+            examples = {count: _example(spec, dynamics, count) for count in (*CHECKED, 2)}
             program = torch.export.export(step, examples[2], dynamic_shapes=_dynamic(examples[2]))
             torch.export.save(program, beside / f"{name}.pt2")
             differences[f"{name}.pt2"] = _difference(step, _graph_runner(beside / f"{name}.pt2"), examples)
@@ -82,21 +92,21 @@ def export(model: WorldModel, folder: str | Path, *, onnx: bool = False) -> dict
                 path = beside / f"{name}.onnx"
                 _write_onnx(program, path)
                 differences[path.name] = _difference(step, _onnx_runner(path), examples)
-        write_json(beside / DESCRIPTION, _description(model))
+        write_json(beside / DESCRIPTION, _description(model, spec))
     return differences
 
 
-def _example(model: WorldModel, name: str, count: int) -> tuple[Any, ...]:
-    """Made-up inputs of so many environments."""
+def _example(spec: Spec, dynamics: Dynamics | None, count: int) -> tuple[Any, ...]:
+    """Made-up inputs of so many environments: of a step of belief, or of an encoder alone."""
     generator = torch.Generator().manual_seed(count)
     observation = {
-        key: _made_up(entry.shape, entry.torch_dtype, count, generator) for key, entry in model.spec.observation.items()
+        key: _made_up(entry.shape, entry.torch_dtype, count, generator) for key, entry in spec.observation.items()
     }
-    if name == ENCODER:
+    if dynamics is None:
         return (observation,)
-    state = tuple(0.1 * torch.randn(part.shape, generator=generator) for part in model.dynamics.initial(count))
+    state = tuple(0.1 * torch.randn(part.shape, generator=generator) for part in dynamics.initial(count))
     first = torch.arange(count) % 3 == 0
-    return observation, state, model.spec.action.random(count, generator), first
+    return observation, state, spec.action.random(count, generator), first
 
 
 def _made_up(shape: tuple[int, ...], dtype: torch.dtype, count: int, generator: torch.Generator) -> Tensor:
@@ -162,14 +172,14 @@ def _onnx_runner(path: Path) -> Callable[[Any], list[np.ndarray]]:
     return run
 
 
-def _description(model: WorldModel) -> dict[str, Any]:
+def _description(model: Representation, spec: Spec) -> dict[str, Any]:
     """What the graphs take and give, for whoever calls them."""
-    state = {name: list(part.shape[1:]) for name, part in model.dynamics.initial(1)._asdict().items()}
-    return {
-        "observation": {name: {"shape": list(e.shape), "dtype": e.dtype} for name, e in model.spec.observation.items()},
-        "state": state,
-        "action": model.spec.action.dim,
-        "features": model.feature_dim,
+    described: dict[str, Any] = {
+        "observation": {name: {"shape": list(e.shape), "dtype": e.dtype} for name, e in spec.observation.items()},
         "embedding": model.encoder.embed_dim,
-        "spec": model.spec.to_dict(),
+        "spec": spec.to_dict(),
     }
+    if model.dynamics is not None:
+        state = {name: list(part.shape[1:]) for name, part in model.dynamics.initial(1)._asdict().items()}
+        described |= {"state": state, "action": spec.action.dim, "features": model.feature_dim}
+    return described

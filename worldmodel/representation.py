@@ -135,7 +135,17 @@ class Representation(nn.Module):
         return Scene(self.encoder, self.dynamics, rest, before, previous, self.target_encoder)
 
     def forward(self, scene: Scene) -> Outcome:
-        """Every loss: the dynamics' own, the objectives'. Pending writes are keyed by objective."""
+        """Every loss: the dynamics' own, the objectives'. Pending writes are keyed by objective.
+
+        Raises:
+            ValueError: the sequences are shorter than an objective needs.
+        """
+        for objective in self.objectives:
+            if scene.length < cast(Objective, objective).least_length:
+                raise ValueError(
+                    f"{type(objective).__name__} compares steps with later ones: give sequences of {objective.least_length} "
+                    f"steps or more, got {scene.length}."
+                )
         outcome = Outcome({})
         if self.dynamics is not None:
             valid = scene.valid.flatten()

@@ -61,7 +61,7 @@ class Scene:
     def episode(self) -> Tensor:
         """[B, T]: a number for the episode that each step of the batch belongs to; another in each sequence."""
         crossed = self.steps.is_first[:, 1:].cumsum(1)
-        crossed = torch.cat([torch.zeros_like(crossed[:, :1]), crossed], dim=1)
+        crossed = torch.nn.functional.pad(crossed, (1, 0))
         return crossed + self.length * torch.arange(len(crossed), device=crossed.device).unsqueeze(1)
 
     def pairs(self, distance: int) -> Tensor:

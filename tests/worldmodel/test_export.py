@@ -12,6 +12,8 @@ from worldmodel.data import Spec
 from worldmodel.dynamics import GaussianRSSMConfig
 from worldmodel.encoders import ConvolutionalEncoderConfig, SeveralEncoderConfig, VectorEncoderConfig
 from worldmodel.export import ExportError, export
+from worldmodel.objectives import VICRegConfig
+from worldmodel.representation import Representation, RepresentationConfig
 
 BOTH = Spec.from_spaces(
     spaces.Dict(camera=spaces.Box(0, 255, (16, 16, 3), np.uint8), pose=spaces.Box(-1, 1, (3,))), spaces.Box(-1, 1, (2,))
@@ -49,6 +51,21 @@ def test_the_exported_step_believes_what_the_library_does(tmp_path, kind, spec):
     assert set(differences) == {"encoder.pt2", "belief.pt2"} and max(differences.values()) < 1e-5
     found, expected = exported_belief(tmp_path / "exported", one)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_pretrained_is_exported_and_an_encoder_alone_has_no_belief(tmp_path):
+    for dynamics, names in ((RECURRENT, {"encoder.pt2", "belief.pt2"}), (None, {"encoder.pt2"})):
+        config = RepresentationConfig((VICRegConfig(projector=(8,)),), VectorEncoderConfig(units=8), dynamics)
+        one = Representation.from_config(config, CONTINUOUS).eval()
+        assert set(export(one, tmp_path / "exported")) == names
+    shown = {name: torch.randn(3, *entry.shape) for name, entry in CONTINUOUS.observation.items()}
+    run = torch.export.load(tmp_path / "exported" / "encoder.pt2").module()
+    torch.testing.assert_close(run(shown), one.encoder(shown))
+    told = json.loads((tmp_path / "exported" / "export.json").read_text())
+    assert "state" not in told and told["embedding"] == one.encoder.embed_dim
+    one.spec = None
+    with pytest.raises(ValueError, match="not told what it observes"):
+        export(one, tmp_path / "other")
 
 
 def test_pictures_and_vectors_are_exported_as_onnx_too(tmp_path):

@@ -65,6 +65,8 @@ class Objective(nn.Module):
     over_batch: bool = False
     """Whether its loss depends on which steps are in a batch together: statistics, or negatives. Then two half batches
     accumulated are not one whole."""
+    least_length: int = 1
+    """Steps that a sequence must have, where it compares some with later ones."""
     target_rate: float = 1.0
     """With a momentum target: how far that moves towards the online encoder at each update, at first."""
 

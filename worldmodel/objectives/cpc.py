@@ -38,6 +38,7 @@ class CPC(Objective):
     """
 
     over_batch = True
+    least_length = 2
 
     def __init__(self, config: CPCConfig, *, spec: Spec, embed_dim: int, feature_dim: int | None = None) -> None:
         super().__init__()

@@ -39,6 +39,7 @@ class SelfPrediction(Objective):
     """
 
     target = "momentum"
+    least_length = 2
 
     def __init__(self, config: SelfPredictionConfig, *, spec: Spec, embed_dim: int, feature_dim: int | None) -> None:
         super().__init__()

@@ -94,6 +94,7 @@ class JointEmbedding(Objective):
         else:
             self.projector = self.make_projector(feature_dim, (*sizes[:-1], embed_dim))
         self.outputs = cast(int, self.projector.outputs)
+        self.least_length = 1 + config.distance if self.between == "steps" else 1
 
     def make_projector(self, inputs: int, sizes: tuple[int, ...]) -> nn.Module:
         """What stands before the comparison: rows [N, inputs] and weights [N] → [N, sizes[-1]]."""

@@ -30,6 +30,7 @@ class Consistency(Objective):
     """
 
     target = "stop-gradient"
+    least_length = 2
 
     def __init__(self, config: ConsistencyConfig) -> None:
         super().__init__()
@@ -55,6 +56,8 @@ class NextFrame(Decoding):
     Beside a dynamics model that is its own imagination; alone, a small network changes the embedding. A pair counts inside
     one episode alone.
     """
+
+    least_length = 2
 
     def __init__(
         self,

@@ -46,6 +46,7 @@ class MaskedTrajectory(Objective):
     """
 
     target = "momentum"
+    least_length = 2
 
     def __init__(self, config: MaskedTrajectoryConfig, *, spec: Spec, embed_dim: int) -> None:
         super().__init__()
@@ -124,6 +125,7 @@ class Tokens(Objective):
     actions (GPT, as in IRIS, arXiv 2209.00588).
     """
 
+    least_length = 2
     mean: Tensor
     variance: Tensor
     seen: Tensor

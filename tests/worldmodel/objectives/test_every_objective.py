@@ -7,6 +7,7 @@ import torch
 from everyone import ENCODERS_OWN, NAMES, PLACES, Place, drawn_alike, gradients, with_history
 from small import stream, with_other_unexecuted_actions
 
+from worldmodel import Representation
 from worldmodel.data import Steps
 
 STEPS = stream(size=12, length=6)
@@ -94,6 +95,17 @@ def test_one_graph_is_made_of_it(name, with_dynamics):
     place.forward = torch.compile(place.forward, fullgraph=True, backend="eager")
     torch.testing.assert_close(place.loss(STEPS), eager)
     torch.compiler.reset()
+
+
+@everywhere
+def test_single_steps_are_enough_or_the_number_that_is_needed_is_said(name, with_dynamics):
+    place, single = Place(name, with_dynamics), STEPS.select((slice(None), slice(0, 1)))
+    one = Representation(place.encoder, [place.objective], place.dynamics)
+    if place.objective.least_length == 1:
+        assert sum(one(place.scene(single)).losses.values()).isfinite()
+    else:
+        with pytest.raises(ValueError, match="give sequences of 2 steps or more, got 1"):
+            one(place.scene(single))
 
 
 @pytest.mark.parametrize("name", NAMES)
