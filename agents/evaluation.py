@@ -49,7 +49,7 @@ def evaluate(
     *,
     episodes: int = 10,
     seed: int = 0,
-    on_decision: Callable[[], None] | None = None,
+    on_decision: Callable[[int], None] | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Run ``episodes`` whole episodes, as many to each environment, so that short ones are not counted more often.
@@ -59,7 +59,8 @@ def evaluate(
 
     Args:
         tasks: environments that nobody else uses; their number divides ``episodes``.
-        on_decision: called before each decision of the first environment's own episodes (to film it).
+        on_decision: called with the number of the episode, from 0, before each decision of the first environment's own
+            episodes (to film them).
         on_step: called after each step of the environments (to keep a display alive, or to raise and so to stop).
     """
     count = tasks.num_envs
@@ -75,7 +76,7 @@ def evaluate(
         left = np.full(count, episodes // count)
         while left.any():
             if on_decision is not None and left[0]:
-                on_decision()
+                on_decision(episodes // count - int(left[0]))
             arrival = stream.step(actor.act(arrival.current))
             on_step()
             reward, last = (tensor.numpy() for tensor in arrival.outcome())

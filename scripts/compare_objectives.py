@@ -112,7 +112,7 @@ def main() -> None:
             else:
                 models[name] = config
         execution = agents.Execution(command.execution)
-        rows = started(command)
+        rows = started(command, recording)
         done = {(row["objective"], row["condition"], row["seed"]) for row in rows}
         todo = [
             (seed, condition, name)
@@ -254,18 +254,16 @@ def timed(trainer: Pretrainer, updates: int) -> Iterator[float]:
     trainer.learner.check()
 
 
-def started(command: CompareCommand) -> list[dict[str, Any]]:
+def started(command: CompareCommand, recording: Recording) -> list[dict[str, Any]]:
     """The rows that an earlier call left.
 
     Raises:
         ValueError: it was called with other settings.
     """
     free = ("out", "objectives", "distractions", "seeds", "execution")
-    settings = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in config_to_dict(command).items()
-        if name not in free
-    }
+    settings = {name: value for name, value in config_to_dict(command).items() if name not in free}
+    # Wherever the recording lies now: another call may be on another machine, which made it anew.
+    settings["data"] = {"episodes": len(recording), "made": recording.made}
     settings, path = json.loads(json.dumps(settings)), command.out / SETTINGS
     command.out.mkdir(parents=True, exist_ok=True)
     if path.is_file():

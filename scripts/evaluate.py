@@ -57,7 +57,7 @@ def main() -> None:
         fps = max(round(tasks.metadata.get("render_fps", 30)), 1)
         film = FilmFile(command.video, fps) if command.video is not None else None
 
-        def shoot() -> None:
+        def shoot(episode: int) -> None:
             if film is not None:
                 film.add(np.asarray(tasks.render()[0]))
 

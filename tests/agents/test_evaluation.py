@@ -93,7 +93,7 @@ def test_a_film_has_a_picture_for_every_decision_of_the_first_environment():
     tasks = envs.make("CartPole-v1", num_envs=2, render_mode="rgb_array")
     frames = []
     result = agents.evaluate(
-        tiny_agent(tasks), tasks, EXECUTION, episodes=2, on_decision=lambda: frames.append(tasks.frame(0, 48))
+        tiny_agent(tasks), tasks, EXECUTION, episodes=2, on_decision=lambda episode: frames.append(tasks.frame(0, 48))
     )
     tasks.close()
     assert len(frames) in result.lengths

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
@@ -100,12 +101,16 @@ def test_objectives_are_compared_and_a_comparison_goes_on(data, tmp_path):
     table = (tmp_path / "table.md").read_text()
     assert "## The embedding" in table and "## The feature" in table and table.count("| cpc |") == 1
     assert (tmp_path / "table_embedding.png").is_file()
+    arguments[1] = shutil.copytree(data, tmp_path / "elsewhere")  # the same recording
     said = command("compare_objectives.py", "--objectives", "cpc", "barlow", "rotation", *arguments)
     assert said.code == 0, said.error
     assert "2 trainings of 2 updates; 6 are done already" in said.out
     arguments[arguments.index("--steps") + 1] = 3
     said = command("compare_objectives.py", "--objectives", "cpc", *arguments)
     assert said.code == 2 and "holds a comparison with another pretraining" in said.error
+    (tmp_path / "elsewhere" / "000000.safetensors").unlink()
+    said = command("compare_objectives.py", "--objectives", "cpc", *arguments)
+    assert said.code == 2 and "holds a comparison with another data" in said.error
 
 
 def test_a_comparison_that_is_killed_goes_on(data, tmp_path):

@@ -89,9 +89,25 @@ def from_minari(name: str, folder: str | Path) -> Recording:
     if environment is not None:
         facts["task"] = {"task": environment.id}
     recorder = Recorder(folder, spec, 1, facts)
+    outside = total = 0
     for episode in dataset.iterate_episodes():
         recorder.add_episode(_steps(episode, own))
+        outside, total = outside + _outside(episode.actions, own), total + len(episode.actions)
+    if outside:
+        log.warning(
+            "%s of the %s actions of %s lie outside the bounds of its own space, and were put on them, as environments do.",
+            f"{outside:,}", f"{total:,}", name,
+        )  # fmt: skip
     return Recording(folder)
+
+
+def _outside(actions: Any, spec: Spec) -> int:
+    """How many actions [N, ...] are beyond a continuous space's bounds, by more than rounding."""
+    if spec.action.discrete:
+        return 0
+    rows, low, high = np.asarray(actions).reshape(len(actions), -1), *map(np.array, (spec.action.low, spec.action.high))
+    slack = 1e-5 * (high - low)
+    return int(((rows < low - slack) | (rows > high + slack)).any(1).sum())
 
 
 def _check_name(name: str) -> None:

@@ -69,10 +69,10 @@ def test_jpeg_loses_something_and_that_is_said(tmp_path, caplog):
     assert not torch.equal(found.observation["camera"], expected.observation["camera"])
 
 
-def test_actions_between_other_bounds_are_stored_as_environments_of_the_toolkit_take_them(tmp_path):
+def test_actions_between_other_bounds_are_stored_as_environments_of_the_toolkit_take_them(tmp_path, caplog):
     from minari.data_collector.episode_buffer import EpisodeBuffer
 
-    actions = np.array([[-3.0], [0.0], [1.0]], np.float32)
+    actions = np.array([[-4.0], [0.0], [1.0]], np.float32)
     buffer = EpisodeBuffer(
         observations=np.zeros((4, 2), np.float32),
         actions=actions,
@@ -85,6 +85,7 @@ def test_actions_between_other_bounds_are_stored_as_environments_of_the_toolkit_
     minari.create_dataset_from_buffers("other/one-v0", [buffer], **own)
     recording = from_minari("other/one-v0", tmp_path / "back")
     assert recording.spec == Spec.from_spaces(spaces.Box(-1, 1, (2,)), spaces.Box(-1, 1, (1,)))
+    assert "1 of the 3 actions of other/one-v0 lie outside the bounds of its own space" in caplog.text
     (steps,) = recording.episodes()
     torch.testing.assert_close(steps.action[:, 0], torch.tensor([-1.0, 0.0, 1 / 3, 0.0]))
     assert steps.reward.tolist() == [0, 1, 2, 3] and steps.is_terminal.tolist() == [False, False, False, True]
