@@ -23,7 +23,7 @@ PENDULUM := --task Pendulum-v1 --size 1m --steps 2400 --eval-every 0 --logdir ru
 
 test: venv
 	@$(BIN)/python -c 'import sys; from envs import opengl; opengl.choose_backend(); sys.exit(None if opengl.rendering_works() else opengl.MISSING)'
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: venv
 	$(BIN)/ruff check .

@@ -187,7 +187,8 @@ def test_an_objective_takes_options_behind_commas():
         ("cpc,negative=episode", "no option of CPCConfig named 'negative': did you mean 'negatives'"),
         ("cpc,negatives=episod", "negatives='episod' is not accepted: give batch or episode or time"),
         ("cpc,horizon=far", "horizon='far' is not accepted: give int"),
-        ("vicreg,projector=8", "projector cannot be given in one word"),
+        ("vicreg,projector=8-6", "projector='8-6' is not accepted: give numbers with x between them"),
+        ("denoising,decoder=vector", "decoder cannot be given in one word"),
         ("cpc,horizon", "horizon='' is not accepted"),
     ],
 )
