@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
@@ -13,6 +13,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from worldmodel import Representation
+from worldmodel.belief import Belief
 from worldmodel.data import Spec
 from worldmodel.data.stream import final_observations, restarted, select_rows
 
@@ -50,6 +51,29 @@ def joined(features: np.ndarray, observation: Any, beside: bool) -> Any:
 
 def as_array(features: Tensor) -> np.ndarray:
     return features.cpu().numpy()
+
+
+def last_features(
+    belief: Belief,
+    before: np.ndarray,
+    over: np.ndarray,
+    lost: np.ndarray,
+    actions: np.ndarray,
+    seen: Callable[[np.ndarray], Any],
+) -> np.ndarray:
+    """Features [N, F] of last observations, believed with what came before the reset.
+
+    Args:
+        before: features [N, F] that were shown last. Of an episode that a worker lost, they are of its last observation.
+        over: [N], whose episode ended; the rows of others mean nothing.
+        lost: [N], whose episode a worker lost.
+        actions: what was done last, [N, ...].
+        seen: the last observations of the environments of these numbers [K].
+    """
+    features, rows = before.copy(), np.flatnonzero(over & ~lost)
+    if rows.size:
+        features[rows] = as_array(belief.peek(seen(rows), actions[rows], rows.tolist()))
+    return features
 
 
 class BeliefWrapper(gymnasium.Wrapper):
@@ -153,15 +177,15 @@ class BeliefVectorWrapper(VectorWrapper):
         return joined(self._features, observation, self._beside)
 
     def _final(self, info: dict[str, Any], over: np.ndarray, lost: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """As Gymnasium has it: an array of objects [N], None where no episode ended.
-
-        Of an episode that a worker lost, the last observation is one that was seen and believed before.
-        """
-        rows = np.flatnonzero(over & ~lost)
-        features = self._features.copy()
-        if rows.size:
-            last = final_observations(info, rows, self.num_envs)
-            features[rows] = as_array(self._belief.peek(last, actions[rows], rows.tolist()))
+        """As Gymnasium has it: an array of objects [N], None where no episode ended."""
+        features = last_features(
+            self._belief,
+            self._features,
+            over,
+            lost,
+            actions,
+            lambda rows: final_observations(info, rows, self.num_envs),
+        )
         final = np.full(self.num_envs, None, dtype=object)
         for row in np.flatnonzero(over):
             final[row] = joined(features[row], info["final_obs"][row], self._beside)

@@ -19,7 +19,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
-from agents.adapters.beliefs import as_array, belief_space, check_spaces, joined
+from agents.adapters.beliefs import as_array, belief_space, check_spaces, joined, last_features
 from worldmodel import Representation, load_representation
 from worldmodel.data import Spec
 from worldmodel.data.stream import final_observations, select_rows, stack_observations
@@ -126,14 +126,19 @@ class BeliefVecEnv(VecEnvWrapper):
 
     def step_wait(self) -> Any:
         observation, reward, done, infos = self.venv.step_wait()
-        final = self._features.copy()  # of an episode that a worker lost, the last observation was believed before
-        rows = np.array([row for row in np.flatnonzero(done) if not infos[row].get("restarted")], np.int64)
-        if rows.size:
-            last = stack_observations([infos[row]["terminal_observation"] for row in rows])
-            final[rows] = as_array(self._belief.peek(last, self._actions[rows], rows.tolist()))
-        for row in np.flatnonzero(done):
-            shown = infos[row]["terminal_observation"]
-            infos[row] = infos[row] | {"terminal_observation": joined(final[row], shown, self._beside)}
+        if done.any():
+            lost = np.array([info.get("restarted", False) for info in infos], np.bool_)
+            last = [info.get("terminal_observation") for info in infos]
+            final = last_features(
+                self._belief,
+                self._features,
+                done,
+                lost,
+                self._actions,
+                lambda rows: stack_observations([last[i] for i in rows]),
+            )
+            for row in np.flatnonzero(done):
+                infos[row] = infos[row] | {"terminal_observation": joined(final[row], last[row], self._beside)}
         self._features = as_array(self._belief.update(observation, self._actions, done))
         return joined(self._features, observation, self._beside), reward, done, infos
 
@@ -230,11 +235,12 @@ def _of_each(info: Mapping[str, Any], num_envs: int) -> list[dict[str, Any]]:
     """What a vector environment told of each environment, less what belongs to the last observation."""
     told: list[dict[str, Any]] = [{} for _ in range(num_envs)]
     for name, value in info.items():
-        if name.startswith(("_", "final_")) or isinstance(value, Mapping):
+        if name.startswith(("_", "final_")):
             continue
+        each = _of_each(value, num_envs) if isinstance(value, Mapping) else value
         present = np.asarray(info.get(f"_{name}", np.ones(num_envs, np.bool_)))
         for row in np.flatnonzero(present):
-            told[row][name] = value[row]
+            told[row][name] = each[row]
     return told
 
 

@@ -3,6 +3,7 @@ import os
 import signal
 import warnings
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -80,6 +81,17 @@ def test_of_an_episode_that_a_worker_lost_the_last_features_are_those_shown_befo
             _, _, done, infos = wrapped.step(np.zeros((2, 1), np.float32))
         assert done.tolist() == [False, True] and infos[1]["restarted"] and "restarted" not in infos[0]
         np.testing.assert_array_equal(infos[1]["terminal_observation"], before[1])
+
+
+def test_what_wrappers_tell_of_an_environment_is_passed_on():
+    tasks = SyncVectorEnv([Walk] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    venv = GymnasiumVecEnv(gymnasium.wrappers.vector.RecordEpisodeStatistics(tasks))
+    venv.reset()
+    for _ in range(10):
+        _, _, done, infos = venv.step(np.ones((2, 2), np.float32))
+        for ended, info in zip(done, infos, strict=True):
+            assert ("episode" in info) == ended
+            assert not ended or info["episode"]["r"] == info["episode"]["l"] > 1, "a reward of 1 a step"
 
 
 def test_an_end_by_the_time_limit_is_told_from_one_by_the_world():
