@@ -1,9 +1,12 @@
 """The layers of images, against those of torch."""
 
+from itertools import product
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from agents.execution import obstacle_to_compiling
 from worldmodel.nn.images import MaxPool, UpsampledConv2d
 
 
@@ -36,3 +39,22 @@ def test_pooling_is_the_maximum_and_its_gradient_goes_to_where_it_was():
     ties = torch.ones(1, 1, 2, 2, requires_grad=True)
     MaxPool()(ties).sum().backward()
     assert torch.equal(ties.grad, torch.full((1, 1, 2, 2), 0.25)), "shared where several are the greatest"
+
+
+COMPILES = pytest.mark.skipif(obstacle_to_compiling() is not None, reason="torch.compile lacks something here")
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=COMPILES)])
+def test_those_that_are_greatest_together_share_the_gradient(compiled):
+    torch.manual_seed(0)
+    x = torch.randint(0, 3, (4, 5, 6, 8)).float().contiguous(memory_format=torch.channels_last).requires_grad_()
+    weights = torch.randn(4, 5, 3, 4)
+    expected = torch.zeros_like(x)
+    for n, c, i, j in product(range(4), range(5), range(3), range(4)):
+        pixels = {(a, b): float(x.detach()[n, c, a, b]) for a in (2 * i, 2 * i + 1) for b in (2 * j, 2 * j + 1)}
+        greatest = [place for place, value in pixels.items() if value == max(pixels.values())]
+        for a, b in greatest:
+            expected[n, c, a, b] = weights[n, c, i, j] / len(greatest)
+    pool = torch.compile(MaxPool(), fullgraph=True) if compiled else MaxPool()
+    (found,) = torch.autograd.grad((weights * pool(x)).sum(), x)
+    torch.testing.assert_close(found, expected)
