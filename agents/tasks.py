@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
 import yaml
 
 from agents.config_file import read_config
+
+Known = TypeVar("Known")
 
 TASK = (
     "task",
@@ -60,7 +62,7 @@ def arguments_of(stored: dict[str, Any]) -> dict[str, Any]:
     return own | stored.get("options", {}) | given
 
 
-def known_task(task: Any, logdir: str | Path) -> Any:
+def known_task(task: Known | None, logdir: str | Path) -> Known:
     """The task of a run, whose folder says None where a program made the environments.
 
     Raises:

@@ -101,7 +101,7 @@ def main() -> None:
         show(console, rows, targets, command)
         show_shape(console, pair, {name: test for name, (_, test) in found.items()}, parts[1], observed)
         if loaded.representation.dynamics is not None:
-            episodes = [seen(episode, observed) for episode in parts[1]]
+            episodes = [as_observed(episode, observed) for episode in parts[1]]
             show_open_loop(console, pair, episodes)
             show_surprise(console, pair, episodes)
         if command.disentanglement:
@@ -161,7 +161,7 @@ def show_shape(
         )
 
 
-def seen(episode: Steps, observed: list[str]) -> Steps:
+def as_observed(episode: Steps, observed: list[str]) -> Steps:
     """An episode with what the model observes alone."""
     return episode._replace(observation={name: episode.observation[name] for name in observed}, extras={})
 

@@ -28,10 +28,19 @@ def import_plugins() -> None:
     for name in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
         if name.endswith(".py"):
             _import_file(Path(name))
-        elif importlib.util.find_spec(name) is None:
-            raise ValueError(f"{VARIABLE} names the module {name!r}, which is not installed: give a file, {name}.py.")
         else:
-            importlib.import_module(name)
+            _import_module(name)
+
+
+def _import_module(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # it is there, and something that it needs is not
+        raise ValueError(
+            f"{VARIABLE} names the module {name!r}, which is not installed: install it, or give a file, its_name.py."
+        ) from None
 
 
 def _import_file(path: Path) -> None:

@@ -42,9 +42,9 @@ class Recorder:
             if differences := present.spec.differences(spec):
                 raise ValueError(f"{self.folder} is a recording of other spaces: {' '.join(differences)}")
             if facts and facts not in present.made:
-                describe(self.folder, spec, [*present.made, facts])
+                write_description(self.folder, spec, [*present.made, facts])
         else:
-            describe(self.folder, spec, [facts or {}])
+            write_description(self.folder, spec, [facts or {}])
         self._names = list(entries(spec))
         self._open: list[list[Steps]] = [[] for _ in range(num_envs)]
         self.episodes = len(files(self.folder))
@@ -79,7 +79,7 @@ class Recorder:
         self.add_episode(unflatten(stacked))
 
 
-def describe(folder: Path, spec: Spec, made: Sequence[dict]) -> None:
+def write_description(folder: Path, spec: Spec, made: Sequence[dict]) -> None:
     """Write what the recording in a folder is of, and how its parts were made, at once or not at all."""
     described = {"format": FORMAT, "spec": spec.to_dict(), "facts": made[0], "also": list(made[1:])}
     beside = folder / f".{os.getpid()}.json"
@@ -146,7 +146,7 @@ class Recording:
             raise ValueError(f"{self.folder} cannot be merged with itself.")
         if further := [facts for facts in other.made if facts and facts not in self.made]:
             self.made += further
-            describe(self.folder, self.spec, self.made)
+            write_description(self.folder, self.spec, self.made)
         number = next_number(self.folder)
         for file in other.files:
             shutil.copyfile(file, beside := self.folder / f".{os.getpid()}.safetensors")
