@@ -22,6 +22,7 @@ class Run:
     variant: str = ""
     options: tuple[str, ...] = ()
     recipe: str = "tdmpc2"
+    eval_every: int = 5_000
 
     @property
     def name(self) -> str:
@@ -37,7 +38,7 @@ class Run:
         arguments = ["scripts/train.py", self.recipe, "--steps", str(self.steps)]
         if not anew and any((logdir / "checkpoints").glob("*")):
             return [*arguments, "--resume", str(logdir)]
-        every = 1_000 if self.steps < 10_000 else 5_000
+        every = min(self.eval_every, 1_000) if self.steps < 10_000 else self.eval_every
         arguments += ["--task", self.task, "--seed", str(self.seed), "--eval-every", str(every)]
         arguments += [*OPTIONS[self.recipe], *self.options]
         arguments += ["--stop-above", str(self.solved)] if self.solved is not None else []
@@ -113,6 +114,7 @@ DREAMERS = (
         variant="pixels",
         options=(*SLOWER, "--observation", "pixels", "--fast-rendering"),
         recipe="dreamerv3",
+        eval_every=25_000,  # what is published are the training's own episodes; each evaluation would take another minute
     ),
 )
 
