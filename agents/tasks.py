@@ -19,6 +19,7 @@ TASK = (
     "fast_rendering",
     "distractions",
     "hide",
+    "sentences",
     "num_envs",
     "workers",
     "action_repeat",

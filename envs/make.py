@@ -16,6 +16,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from envs import dmc, opengl, suites
 from envs.distractions import distraction
+from envs.sentences import EXAMPLE
 from envs.task_config import TaskConfig
 from envs.vector import InProcessVectorEnv, TaskDescription, TaskVectorEnv
 from envs.workers import WorkerVectorEnv
@@ -35,6 +36,7 @@ def make(
     fast_rendering: bool = False,
     distractions: Sequence[str] = (),
     hide: Sequence[str | int] = (),
+    sentences: str | None = None,
     num_envs: int = 1,
     action_repeat: int | None = None,
     seed: int = 0,
@@ -61,6 +63,8 @@ def make(
             "colour", "background:0.5", "camera" (`envs.distractions`).
         hide: parts of the task's own observation that are left out, so that what is seen no longer tells the state: keys of a
             Dict, places in a vector, or "velocity" where the toolkit knows which those are (`envs.hiding`).
+        sentences: a pretrained model of sentence-transformers ("all-MiniLM-L6-v2", or its folder) that reads the observation's
+            texts, which are its embeddings then, float32 [num_envs, D] (`envs.sentences`); None leaves them texts.
         num_envs: how many environments.
         action_repeat: environment steps per decision; None for 2 on dm_control tasks, 4 on Atari and 1 elsewhere.
         seed: base seed, at least 0.
@@ -125,6 +129,11 @@ def _planned(arguments: dict[str, Any], options: dict[str, Any]) -> tuple[TaskCo
     _check_views(task, spec, observation, pixels, fast_rendering, render_mode)
     _check_distractions(distractions, pixels)
     _check_hidden(hide, observation)
+    sentences = arguments["sentences"]
+    if sentences is not None and not (isinstance(sentences, str) and sentences):
+        raise ValueError(
+            f"sentences={sentences!r} is not accepted; give a model's name or folder, such as {EXAMPLE!r}."
+        )
     config = TaskConfig(
         spec,
         arguments["seed"],
@@ -135,6 +144,7 @@ def _planned(arguments: dict[str, Any], options: dict[str, Any]) -> tuple[TaskCo
         arguments["image_size"] if pixels else None,
         observation == "both",
         tuple(distractions),
+        sentences,
         options,
     )
     limit = spec.max_episode_steps if time_limit is None else time_limit

@@ -14,6 +14,7 @@ from envs.distractions import Distractions
 from envs.episodes import ReplayableEpisodes
 from envs.hiding import Hidden
 from envs.pixels import Pixels
+from envs.sentences import Sentences
 from envs.wrappers import ActionRepeat, FiniteCheck, standard_actions, standard_observations
 
 
@@ -31,6 +32,7 @@ class TaskConfig:
         image_size: side of the images observed; None for the task's own observations.
         both: whether the task's own observations are there beside the images.
         distractions: what the images show besides.
+        sentences: the language model that reads texts; None leaves them texts.
         options: further arguments of the task.
     """
 
@@ -43,6 +45,7 @@ class TaskConfig:
     image_size: int | None = None
     both: bool = False
     distractions: tuple[str, ...] = ()
+    sentences: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def build(self, index: int) -> ReplayableEpisodes:
@@ -66,6 +69,8 @@ class TaskConfig:
                 env = Pixels(env, self.image_size, self.both)
             if self.distractions:
                 env = Distractions(env, self.distractions)
+            if self.sentences is not None:
+                env = Sentences(env, self.sentences)
             env = standard_actions(standard_observations(env, name), name)
         except Exception:
             env.close()

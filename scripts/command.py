@@ -34,6 +34,8 @@ class TaskOptions:
     camera."""
     hide: tuple[str, ...] = ()
     """Parts of the task's own observation that are left out: keys, places in a vector, or velocity."""
+    sentences: str | None = None
+    """A pretrained model of sentence-transformers that reads the task's texts: a folder, or a name such as all-MiniLM-L6-v2."""
     num_envs: int = 1
     """Environments that are stepped, and planned for, together."""
     workers: int = 0
