@@ -33,8 +33,11 @@ class CPCConfig(ObjectiveConfig):
 class CPC(Objective):
     """Σₖ −log softmax of prediction(features at t, actions t … t + k − 1) · description of the embedding at t + k, / K.
 
-    Conditioned on the actions as TWISTER is (ICLR 2025), after CPC (arXiv 1807.03748, equation 4); each distance has a
+    Conditioned on the actions as TWISTER is (arXiv 2503.04416), after CPC (arXiv 1807.03748, equation 4); each distance has a
     prediction network of its own. A pair counts inside one episode alone. Gradient reaches both sides.
+
+    TWISTER tells apart stochastic states of its model that it inferred from augmented pictures. Here they are embeddings of
+    what was seen, not augmented: so the objective serves any dynamics, encoders alone, and vectors.
     """
 
     over_batch = True

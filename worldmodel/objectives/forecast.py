@@ -85,7 +85,9 @@ class SPRConfig(SelfPredictionConfig):
 class SPR(SelfPrediction):
     """Self-predictive representations (arXiv 2007.05929, equation 5), without ends inside.
 
-    Alone, its transition adds to the embedding what a small network makes of it and of the action.
+    Alone, its transition adds to the embedding what a small network makes of it and of the action. SPR compares projections, by
+    the first layer of its Q-learning head, and imagines by convolutions over feature maps: here, where no behaviour and no map
+    is known, the predictor is compared with the target's embedding itself.
     """
 
     def __init__(
