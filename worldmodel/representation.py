@@ -40,11 +40,10 @@ class Representation(nn.Module):
     are read off.
 
     Args:
-        objectives: what is learned from; those with a momentum target share one target encoder.
+        objectives: what is learned from; those whose momentum targets follow at one rate share a target encoder.
     """
 
     dynamics: Dynamics | None
-    target_encoder: Encoder | None
     spec: Spec | None = None
     """What it observes, and the actions it is learned from, where it was made by ``from_config``."""
 
@@ -96,28 +95,20 @@ class Representation(nn.Module):
         return Belief(self, self.spec, num_envs, draw=draw)
 
     def learn_from(self, objectives: Sequence[Objective]) -> None:
-        """Take these objectives for one's own, and make the target encoder that they need.
-
-        Raises:
-            ValueError: target encoders of different rates.
-        """
+        """Take these objectives for one's own, and make the target encoders that they need: one for each rate."""
         self.objectives = nn.ModuleList(objectives)
         bootstrapped = [one for one in objectives if one.target == "momentum"]
-        rates = [(round(one.rate(0.0), 9), round(one.rate(1.0), 9)) for one in bootstrapped]
-        if len(set(rates)) > 1:
-            told = ", ".join(f"{first:g} to {last:g}" for first, last in rates)
-            raise ValueError(
-                f"The objectives ask for target encoders that follow at different rates, {told} over the training: give them one "
-                "decay, or target_rate, or leave one out."
-            )
-        self.target_rate = bootstrapped[0].rate if bootstrapped else None
-        self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False) if bootstrapped else None
+        keys = [(round(one.rate(0.0), 9), round(one.rate(1.0), 9)) for one in bootstrapped]
+        rates = {key: one.rate for key, one in zip(keys, bootstrapped, strict=True)}
+        self.target_rates = list(rates.values())
+        self.target_encoders = nn.ModuleList(copy.deepcopy(self.encoder).requires_grad_(False) for _ in rates)
+        places = iter(list(rates).index(key) for key in keys)
+        self._target_of = [next(places) if one.target == "momentum" else None for one in objectives]
 
     def load_encoder(self, encoder: Encoder) -> None:
-        """Take the weights of another encoder of the same kind, for the target encoder as well."""
-        for own in (self.encoder, self.target_encoder):
-            if own is not None:
-                own.load_state_dict(encoder.state_dict())
+        """Take the weights of another encoder of the same kind, for the target encoders as well."""
+        for own in (self.encoder, *self.target_encoders):
+            own.load_state_dict(encoder.state_dict())
 
     def scene(self, steps: Steps) -> Scene:
         """The batch [B, T] seen through this representation, as every loss reads it.
@@ -125,14 +116,15 @@ class Representation(nn.Module):
         Steps that carry stored latent states (in ``extras``) are one more, [B, T + 1]: the first is the context, whose state
         the sequence goes on from.
         """
+        target = cast("Encoder | None", next(iter(self.target_encoders), None))
         names = self.dynamics.stored() if self.dynamics is not None else {}
         stored = {name: steps.extras[name][:, 0] for name in names if name in steps.extras}
         if self.dynamics is None or not stored:
-            return Scene(self.encoder, self.dynamics, steps, target_encoder=self.target_encoder)
+            return Scene(self.encoder, self.dynamics, steps, target_encoder=target)
         kept = {name: value for name, value in steps.extras.items() if name not in stored}
         rest = steps._replace(extras=kept).select((slice(None), slice(1, None)))
         before, previous = self.dynamics.restore(stored), steps.action[:, 0]
-        return Scene(self.encoder, self.dynamics, rest, before, previous, self.target_encoder)
+        return Scene(self.encoder, self.dynamics, rest, before, previous, target)
 
     def forward(self, scene: Scene) -> Outcome:
         """Every loss: the dynamics' own, the objectives'. Pending writes are keyed by objective.
@@ -151,8 +143,8 @@ class Representation(nn.Module):
             valid = scene.valid.flatten()
             own = {name: ranks.mean(loss.flatten(), valid) for name, loss in scene.filtered.losses.items()}
             outcome.losses.update(own)
-        for index, objective in enumerate(self.objectives):
-            one: Outcome = objective(scene)
+        for index, (objective, target) in enumerate(zip(self.objectives, self._target_of, strict=True)):
+            one: Outcome = objective(scene.aim(None if target is None else cast(Encoder, self.target_encoders[target])))
             # Of two that call something alike, the later one's has its place behind it.
             for mine, given in ((outcome.losses, one.losses), (outcome.metrics, one.metrics)):
                 mine.update({f"{name}-{index + 1}" if name in mine else name: value for name, value in given.items()})
@@ -161,11 +153,12 @@ class Representation(nn.Module):
 
     @torch.no_grad()
     def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
-        """Let each objective write what its forward left pending, and the target encoder follow."""
+        """Let each objective write what its forward left pending, and the target encoders follow."""
         for index, objective in enumerate(self.objectives):
             prefix = f"objectives.{index}."
             own = {name.removeprefix(prefix): value for name, value in pending.items() if name.startswith(prefix)}
             cast(Objective, objective).after_update(own, progress)
-        if self.target_encoder is not None and self.target_rate is not None:
-            targets: list[Tensor] = list(self.target_encoder.parameters())
-            torch._foreach_lerp_(targets, list[Tensor](self.encoder.parameters()), self.target_rate(progress))
+        for target, rate in zip(self.target_encoders, self.target_rates, strict=True):
+            torch._foreach_lerp_(
+                list[Tensor](target.parameters()), list[Tensor](self.encoder.parameters()), rate(progress)
+            )

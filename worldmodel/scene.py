@@ -41,7 +41,7 @@ class Scene:
         self._before, self._previous_action = before, previous_action
         self.steps = steps
         self._embedding: Tensor | None = None
-        self._target_embedding: Tensor | None = None
+        self._target_embeddings: list[tuple[Encoder, Tensor]] = []
         self._filtered: Filtered | None = None
         self._imagined: State | None = None
         self._ahead: list[State] = []
@@ -85,10 +85,18 @@ class Scene:
     def target_embedding(self) -> Tensor:
         """[B, T, E] by the target encoder, without gradient."""
         assert self._target_encoder is not None, "no objective of this model has a momentum target"
-        if self._target_embedding is None:
-            with torch.no_grad():
-                self._target_embedding = self._target_encoder(self.steps.observation)
-        return self._target_embedding
+        for encoder, known in self._target_embeddings:
+            if encoder is self._target_encoder:
+                return known
+        with torch.no_grad():
+            embedding = self._target_encoder(self.steps.observation)
+        self._target_embeddings.append((self._target_encoder, embedding))
+        return embedding
+
+    def aim(self, target_encoder: Encoder | None) -> Scene:
+        """The same scene, whose ``target_embedding`` is by another target encoder from now on; the rest stays known."""
+        self._target_encoder = target_encoder
+        return self
 
     def seen_as(self, views: Sequence[dict[str, Tensor]], remembering: bool = True) -> Scene:
         """The same steps with other observations, one view below the other: [V · B, T].

@@ -152,7 +152,7 @@ def test_a_momentum_target_begins_with_the_encoder_as_well(tmp_path):
     recipe = agents.with_objectives(tiny_recipe(), ["consistency", "byol"])
     with closing(envs.make("Dot-v0")) as tasks:
         agent = agents.make(recipe, tasks, encoder=tmp_path / "cpc")
-    assert torch.equal(next(agent.model.target_encoder.parameters()), next(agent.model.encoder.parameters()))
+    assert torch.equal(next(agent.model.target_encoders.parameters()), next(agent.model.encoder.parameters()))
 
 
 def test_an_encoder_of_other_observations_is_refused_in_a_sentence(tmp_path):

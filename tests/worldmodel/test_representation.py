@@ -2,7 +2,6 @@
 
 import copy
 
-import pytest
 import torch
 from small import CONTINUOUS, model, stream
 
@@ -41,26 +40,40 @@ def test_the_target_encoder_starts_as_a_copy_and_follows():
     representation = worldmodel.Representation(
         one.encoder, [objectives.make("byol", options={"projector": (8,)}, **context)]
     )
-    before = copy.deepcopy(representation.target_encoder)
+    before = copy.deepcopy(representation.target_encoders[0])
     assert all(torch.equal(a, b) for a, b in zip(before.parameters(), one.encoder.parameters(), strict=True))
     with torch.no_grad():
         for parameter in one.encoder.parameters():
             parameter += 1
     representation.after_update({}, 0.5)  # half of the training: half of the first rate of 0.01
-    for old, new in zip(before.parameters(), representation.target_encoder.parameters(), strict=True):
+    for old, new in zip(before.parameters(), representation.target_encoders[0].parameters(), strict=True):
         torch.testing.assert_close(new, old + 0.005)
 
 
-def test_targets_of_different_rates_are_refused():
+def test_targets_of_different_rates_have_an_encoder_each():
     one, context = parts()
-    both = [
-        objectives.make("byol", options={"decay": 0.9, "projector": (8,)}, **context),
-        objectives.make("spr", **context),
+    made = [
+        objectives.make(name, options=options, **context)
+        for name, options in (
+            ("byol", {"decay": 0.9, "projector": (8,)}),
+            ("spr", {"decay": 0.5}),
+            ("next-latent", {"decay": 0.5}),
+        )
     ]
-    with pytest.raises(
-        ValueError, match="follow at different rates, 0.1 to 0, 0.01 to 0.01 over .*: give them one decay"
-    ):
-        worldmodel.Representation(one.encoder, both)
+    together = worldmodel.Representation(one.encoder, made, one.dynamics)
+    assert len(together.target_encoders) == 2
+    with torch.no_grad():
+        for parameter in one.encoder.parameters():
+            parameter += 1
+    together.after_update({}, 0.5)
+    for online, slow, fast in zip(*(e.parameters() for e in (one.encoder, *together.target_encoders)), strict=True):
+        torch.testing.assert_close(slow, online - 0.95)  # half of the training: half of the first rate of 0.1
+        torch.testing.assert_close(fast, online - 0.5)
+    losses = together(together.scene(STEPS)).losses
+    for objective, target in zip(made, (together.target_encoders[n] for n in (0, 1, 1)), strict=True):
+        alone = worldmodel.Scene(one.encoder, one.dynamics, STEPS, target_encoder=target)
+        name = objectives.objectives.name(objective.config)
+        torch.testing.assert_close(losses[name], objective(alone).losses[name])
 
 
 def test_one_objective_twice_has_two_losses():

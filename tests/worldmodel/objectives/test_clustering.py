@@ -103,13 +103,13 @@ def test_targets_follow_the_online_encoder_and_give_no_gradient():
     one = world(target_rate=0.25)
     objective = one.objectives[0]
     assert not any(
-        p.requires_grad for p in (*one.target_encoder.parameters(), *objective.target_projector.parameters())
+        p.requires_grad for p in (*one.target_encoders.parameters(), *objective.target_projector.parameters())
     )
-    before = one.target_encoder.layers[0].weight.clone()
+    before = one.target_encoders[0].layers[0].weight.clone()
     with torch.no_grad():
         one.after_update({}, 0.5)
     expected = 0.75 * before + 0.25 * one.encoder.layers[0].weight
-    torch.testing.assert_close(one.target_encoder.layers[0].weight, expected)
+    torch.testing.assert_close(one.target_encoders[0].layers[0].weight, expected)
     torch.testing.assert_close(objective.prototypes.norm(dim=-1), torch.ones(6))
     assert objective.updates == 1
 
@@ -117,7 +117,7 @@ def test_targets_follow_the_online_encoder_and_give_no_gradient():
 def test_models_without_a_momentum_target_have_no_second_encoder():
     from small import model
 
-    assert model().target_encoder is None
+    assert not model().target_encoders
     assert not any(name.startswith("target_encoder") for name in model().state_dict())
 
 
