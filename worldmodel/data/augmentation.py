@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from worldmodel.data.steps import Steps
+
 
 @dataclass(frozen=True)
 class AugmentationConfig:
@@ -24,7 +26,8 @@ class AugmentationConfig:
     noise: float = 0.0
     """Standard deviation of noise on pixels, whose range is 0 to 1 here."""
     exchange: bool = False
-    """Whether what stands still in the images of a sequence is taken from another sequence of the batch."""
+    """Whether what stands still in the images of a sequence is taken from another sequence of the batch, where both are of one
+    episode throughout."""
     scaling: float = 0.2
     """Vectors are multiplied by 1 ± this (random amplitude scaling; RAD, arXiv 2004.14990)."""
     vector_noise: float = 0.05
@@ -33,12 +36,13 @@ class AugmentationConfig:
     """Whether shifts, crops, jitter and scaling are drawn anew at each step, instead of once for a sequence."""
 
 
-def augment(observation: dict[str, Tensor], config: AugmentationConfig) -> dict[str, Tensor]:
-    """One augmented view. One-hot categories and other integers that are no images stay as they are."""
+def augment(steps: Steps, config: AugmentationConfig) -> dict[str, Tensor]:
+    """One augmented view of steps [B, T]. One-hot categories and other integers that are no images stay as they are."""
+    observation = steps.observation
     images = {name: value for name, value in observation.items() if value.ndim == 5}
     vectors = {name: value for name, value in observation.items() if value.ndim == 3 and value.is_floating_point()}
     if images:
-        images = exchange_still(images) if config.exchange else images
+        images = exchange_still(images, of_one_episode(steps)) if config.exchange else images
         images = random_shift(images, config.shift, config.each_step) if config.shift else images
         images = random_crop(images, config.crop, config.each_step) if config.crop < 1 else images
         images = colour_jitter(images, config.jitter, config.each_step) if config.jitter else images
@@ -49,15 +53,25 @@ def augment(observation: dict[str, Tensor], config: AugmentationConfig) -> dict[
     return observation | images | vectors
 
 
-def exchange_still(observation: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Images whose still part, the median over time, is that of another sequence, drawn at random; vectors as they are."""
-    any_entry = next(iter(observation.values()))
-    order = torch.randperm(len(any_entry), device=any_entry.device)
+def of_one_episode(steps: Steps) -> Tensor:
+    """[B]: whether a sequence has neither a reset after its first step nor padding."""
+    whole = ~steps.is_first[:, 1:].any(1)
+    return whole & steps.extras["valid"].bool().all(1) if "valid" in steps.extras else whole
+
+
+def exchange_still(observation: dict[str, Tensor], whole: Tensor) -> dict[str, Tensor]:
+    """Images whose still part, the median over time, is that of another sequence, drawn at random; vectors as they are.
+
+    Sequences that are not ``whole`` [B] neither give nor take: what stands still in them is of several episodes.
+    """
+    order = torch.randperm(len(whole), device=whole.device)
+    taken = (whole & whole[order]).view(-1, 1, 1, 1, 1)
 
     def exchange(images: Tensor) -> Tensor:
         pixels = images.float()
         still = pixels.median(1, keepdim=True).values
-        return (pixels - still + still.index_select(0, order)).clamp(0, 255)
+        other = (pixels - still + still.index_select(0, order)).clamp(0, 255)
+        return torch.where(taken, other, pixels)
 
     return {name: exchange(value) if value.ndim == 5 else value for name, value in observation.items()}
 

@@ -61,7 +61,7 @@ class SelfPrediction(Objective):
 
     def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
         augmentation = self.config.augmentation
-        return () if augmentation is None else tuple(augment(steps.observation, augmentation) for _ in range(2))
+        return () if augmentation is None else tuple(augment(steps, augmentation) for _ in range(2))
 
     def forward(self, scene: Scene) -> Outcome:
         past = future = scene

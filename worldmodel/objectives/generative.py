@@ -85,7 +85,7 @@ class Denoising(Decoding):
     config: DenoisingConfig
 
     def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
-        return (augment(steps.observation, self.config.noise),)
+        return (augment(steps, self.config.noise),)
 
     def forward(self, scene: Scene) -> Outcome:
         features = scene.seen_as(self.views(scene.steps)).features("filtered")

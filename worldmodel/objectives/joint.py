@@ -103,7 +103,7 @@ class JointEmbedding(Objective):
     def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
         if self.between != "views":
             return ()
-        return tuple(augment(steps.observation, self.config.augmentation) for _ in range(2))
+        return tuple(augment(steps, self.config.augmentation) for _ in range(2))
 
     def forward(self, scene: Scene) -> Outcome:
         projected = self.projected(scene)

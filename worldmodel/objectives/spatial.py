@@ -87,6 +87,8 @@ class RelativePosition(Objective):
     """At which of eight places one patch lies around another: cross-entropy (arXiv 1505.05192). At chance it is log 8.
 
     The first patch is anywhere that leaves room for the second. Both are scaled up to the image's size, and encoded apart.
+    Where the camera stands still, the background tells where a patch is, and that tells much of the place: it is for cameras
+    that move.
     """
 
     def __init__(self, config: RelativePositionConfig, *, spec: Spec, embed_dim: int) -> None:

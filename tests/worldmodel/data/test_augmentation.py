@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from worldmodel.data import Steps
 from worldmodel.data.augmentation import (
     AugmentationConfig,
     augment,
@@ -10,6 +11,13 @@ from worldmodel.data.augmentation import (
     random_crop,
     random_shift,
 )
+
+
+def seen(observation: dict[str, torch.Tensor]) -> Steps:
+    """Steps [B, T] of one episode each that show this."""
+    shape = next(iter(observation.values())).shape[:2]
+    never = torch.zeros(shape, dtype=torch.bool)
+    return Steps(observation, torch.zeros(shape), never, never, never, torch.zeros(*shape, 1))
 
 
 def test_a_sequence_is_shifted_as_a_whole_and_its_border_repeated():
@@ -73,11 +81,11 @@ def test_noise_has_the_deviation_asked_for():
 
 
 def test_vectors_are_scaled_as_a_whole_and_get_noise_of_their_own():
-    view = augment({"pose": VECTORS, "speed": 2 * VECTORS}, AugmentationConfig(scaling=0.3, vector_noise=0.0))
+    view = augment(seen({"pose": VECTORS, "speed": 2 * VECTORS}), AugmentationConfig(scaling=0.3, vector_noise=0.0))
     factor = view["pose"] / VECTORS
     assert torch.allclose(factor, factor[:, :1, :1].expand_as(factor)) and 0.7 <= factor.min() < factor.max() <= 1.3
     torch.testing.assert_close(view["speed"], 2 * view["pose"])
-    noisy = augment({"pose": torch.zeros(100, 50, 5)}, AugmentationConfig(vector_noise=0.1))["pose"]
+    noisy = augment(seen({"pose": torch.zeros(100, 50, 5)}), AugmentationConfig(vector_noise=0.1))["pose"]
     assert noisy.std().item() == pytest.approx(0.1, rel=0.02)
 
 
@@ -87,14 +95,14 @@ def test_categories_stay_as_they_are_and_a_seed_gives_one_view():
     views = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        views.append(augment(observation, config))
+        views.append(augment(seen(observation), config))
     first, second, third = views
     assert torch.equal(first["mode"], observation["mode"])
     for name in ("camera", "pose"):
         assert first[name].shape == observation[name].shape
         assert torch.equal(first[name], second[name]) and not torch.equal(first[name], third[name])
     off = AugmentationConfig(shift=0, scaling=0.0, vector_noise=0.0)
-    assert all(torch.equal(value, observation[name]) for name, value in augment(observation, off).items())
+    assert all(torch.equal(value, observation[name]) for name, value in augment(seen(observation), off).items())
 
 
 def test_what_stands_still_comes_from_another_sequence_and_what_moves_stays():
@@ -102,15 +110,33 @@ def test_what_stands_still_comes_from_another_sequence_and_what_moves_stays():
     moving = torch.zeros(12, 5, 8, 8, 1)
     for t in range(5):
         moving[:, t, t] = 100  # a bright row that goes down: nowhere for more than one of five steps
-    exchanged = augment({"camera": (still + moving).to(torch.uint8)}, AugmentationConfig(shift=0, exchange=True))[
-        "camera"
-    ]
+    steps = seen({"camera": (still + moving).to(torch.uint8)})
+    exchanged = augment(steps, AugmentationConfig(shift=0, exchange=True))["camera"]
     grounds = exchanged - moving
     torch.testing.assert_close(grounds, grounds[:, :1].expand_as(grounds))
     from_where = [[k for k in range(12) if torch.equal(ground, still[k, 0])] for ground in grounds[:, 0]]
     assert sorted(k for found in from_where for k in found) == list(range(12)) and from_where != [
         [k] for k in range(12)
     ]
-    alone = exchange_still({"camera": moving, "pose": VECTORS[:12]})
+    alone = exchange_still({"camera": moving, "pose": VECTORS[:12]}, torch.ones(12, dtype=torch.bool))
     assert torch.equal(alone["camera"], moving), "where nothing stands still, nothing changes"
     assert torch.equal(alone["pose"], VECTORS[:12])
+
+
+@pytest.mark.parametrize("why", ["a reset", "padding"])
+def test_nothing_still_is_exchanged_with_sequences_of_several_episodes(why):
+    images = torch.randint(0, 256, (20, 6, 4, 4, 1), dtype=torch.uint8)
+    several = torch.arange(20) % 3 == 0
+    steps = seen({"camera": images})
+    if why == "a reset":
+        steps = steps._replace(is_first=(torch.arange(6) == 4) & several.unsqueeze(1))
+    else:
+        steps = steps._replace(extras={"valid": (torch.arange(6) < 4) | ~several.unsqueeze(1)})
+    views = []
+    for given in (images, torch.where(several.view(-1, 1, 1, 1, 1), 255 - images, images)):
+        torch.manual_seed(0)
+        views.append(augment(steps._replace(observation={"camera": given}), AugmentationConfig(shift=0, exchange=True)))
+    first, second = (view["camera"] for view in views)
+    assert torch.equal(first[several], images[several].float()), "they take nothing"
+    assert torch.equal(first[~several], second[~several]), "and give nothing"
+    assert not torch.equal(first[~several], images[~several].float())
