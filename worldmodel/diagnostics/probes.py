@@ -37,38 +37,45 @@ def linear_probe(
     features, targets = _standardised(train, test)
     (x, held_out), (y, truth) = features, targets
     fit = Ridge(x, y)
-    errors = torch.stack([fit.left_out(strength).square().mean(0) for strength in regularisation])
     if episode is not None and len(numbers := episode.unique()) > 1:
-        errors = torch.zeros_like(errors)
+        errors = x.new_zeros(len(regularisation), y.shape[1])
         for left_out in numbers.cpu().chunk(5):
             out = torch.isin(episode.cpu(), left_out)
             mean_x, mean_y = x[~out].mean(0), y[~out].mean(0)
             without, left_x, left_y = Ridge(x[~out] - mean_x, y[~out] - mean_y), x[out] - mean_x, y[out] - mean_y
             errors += torch.stack([(left_x @ without.weights(one) - left_y).square().sum(0) for one in regularisation])
+    else:
+        errors = torch.stack([fit.left_out(strength).square().mean(0) for strength in regularisation])
     weights = torch.stack([fit.weights(strength) for strength in regularisation])
     chosen = weights[errors.argmin(0), :, torch.arange(y.shape[1])].t()
     return _score(held_out @ chosen, truth)
 
 
 class Ridge:
-    """Of centred targets [N, K] on centred features [N, D], for any strength at the cost of one decomposition."""
+    """Of centred targets [N, K] on centred features [N, D], for any strength at the cost of one decomposition.
+
+    It is that of XᵀX or of XXᵀ, whichever is smaller: many times as fast as a singular value decomposition of X.
+    """
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.left, self.singular, self.right = torch.linalg.svd(x, full_matrices=False)
-        self.y, self.projected = y, self.left.t() @ y
+        self.x, self.y, self.wide = x, y, len(x) < x.shape[1]
+        squares, self.vectors = torch.linalg.eigh(x @ x.t() if self.wide else x.t() @ x)
+        self.squares = squares.clamp(min=0).unsqueeze(1)
+        self.projected = self.vectors.t() @ (y if self.wide else x.t() @ y)
 
     def weights(self, strength: float) -> Tensor:
         """[D, K]"""
-        scale = self.singular / (self.singular.square() + strength * len(self.y))
-        return self.right.t() @ (scale.unsqueeze(1) * self.projected)
+        solved = self.vectors @ (self.projected / (self.squares + strength * len(self.y)))
+        return self.x.t() @ solved if self.wide else solved
 
     def left_out(self, strength: float) -> Tensor:
         """The error at each row of a fit without it: [N, K]."""
-        shrunk = self.singular.square() / (self.singular.square() + strength * len(self.y))
-        residual = self.y - self.left @ (shrunk.unsqueeze(1) * self.projected)
+        rows = self.vectors if self.wide else self.x @ self.vectors
+        shrunk = (self.squares if self.wide else 1) / (self.squares + strength * len(self.y))
+        residual = self.y - rows @ (shrunk * self.projected)
         # What a row weighs in its own fit; the mean that was taken off weighs 1 / N besides.
-        leverage = (self.left.square() * shrunk).sum(1) + 1 / len(self.y)
-        return residual / (1 - leverage).clamp(min=1e-6).unsqueeze(1)
+        leverage = (rows.square() @ shrunk) + 1 / len(self.y)
+        return residual / (1 - leverage).clamp(min=1e-6)
 
 
 def neighbour_probe(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], neighbours: int = 5) -> ProbeScore:
