@@ -26,8 +26,14 @@ WORLDS = {
     "reacher": f"--task dmc/reacher-easy --fast-rendering --time-limit 200 {SMALL}",
     "minigrid": f"--task minigrid/DoorKey-6x6 --time-limit 100 {SMALL}",
 }
-# Of a single picture nobody can tell the velocity: without a recurrent model it is not asked for.
-IN_PICTURES = {"cartpole": ["position"], "reacher": ["position", "to_target"], "minigrid": ["place", "heading"]}
+# Of a single picture nobody can tell the velocity: without a recurrent model it is not asked for. Nor are reacher's angles,
+# which count whole turns.
+IN_PICTURES = {"cartpole": ["position"], "reacher": ["to_target"], "minigrid": ["place", "heading"]}
+IN_FEATURES = {
+    "cartpole": ["position", "velocity"],
+    "reacher": ["to_target", "velocity"],
+    "minigrid": ["place", "heading"],
+}
 SEEDS = {"cartpole": 3}
 # Besides the papers' forms: what takes the episode's identity out.
 WITHIN_EPISODES = (
@@ -50,7 +56,7 @@ def compare(world: str, data: Path, dynamics: str) -> list[str]:
     command = ["scripts/compare_objectives.py", "--data", str(data / world), "--objectives", "all", *WITHIN_EPISODES]
     command += ["--steps", "1000", "--distractions", "episode-noise:0.1", "background:0.5", "--out", str(out)]
     if dynamics:
-        return [*command, "--dynamics", dynamics]
+        return [*command, "--dynamics", dynamics, "--targets", *IN_FEATURES[world]]
     return [*command, "--seeds", str(SEEDS.get(world, 1)), "--targets", *IN_PICTURES[world]]
 
 

@@ -4,13 +4,13 @@
     python scripts/compare_objectives.py --data data/reacher --objectives cpc barlow-twins --distractions background --seeds 3
 
 Each objective trains the same small encoder from the same batches, and is probed in episodes that it has not seen, beside a
-random encoder. With --dynamics rssm, a recurrent model is learned with it and its features are probed as well; objectives that
-learn from features have one in any case. Stopped, and typed again, it goes on where it was: rows.jsonl holds what is done.
+random encoder; mae, whose encoder reads patches, beside a random one of those. With --dynamics rssm, a recurrent model is learned
+with it and its features are probed as well; objectives that learn from features have one in any case. Stopped, and typed again,
+it goes on where it was: rows.jsonl holds what is done.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -24,31 +24,20 @@ from typing import Annotated, Any
 import torch
 import tyro
 from command import one_sentence_errors
+from comparison_models import beside, model_of, names_of, what_hinders
 from comparison_report import report
 from tyro.conf import arg
 
 import agents
 from agents.optimisers import OptimiserConfig
-from agents.parts import WIDTHS, exchanged, objectives_named
 from agents.pretraining import Pretrainer, PretrainingConfig
-from agents.published import dreamer_decoder
 from envs.distractions import distract, distraction
-from worldmodel import Representation, RepresentationConfig, objectives
+from worldmodel import Representation, RepresentationConfig
 from worldmodel.data import Spec, Steps
 from worldmodel.data.recording import Recording, replay_of
 from worldmodel.diagnostics import effective_rank, encode, targets_of, what_is_known
-from worldmodel.dynamics import dynamics as known_dynamics
-from worldmodel.encoders import PatchEncoderConfig, SeveralEncoderConfig
 from worldmodel.registry import config_to_dict
 
-RANDOM = "random encoder"
-# The papers' numbers are of millions of pictures and updates; a recording has thousands.
-SHORTENED: dict[str, dict[str, Any]] = {
-    "deepcluster": {"prototypes": 300, "memory": 4096, "refit_every": 50},
-    "moco": {"queue": 4096, "decay": 0.99},
-    "prototypes": {"prototypes": 300, "frozen_updates": 50},
-    "swav": {"prototypes": 300, "frozen_updates": 50},
-}
 ROWS, SETTINGS = "rows.jsonl", "settings.json"
 
 
@@ -75,13 +64,13 @@ class CompareCommand:
     projector: tuple[int, ...] = (512, 64)
     """Widths of every projector: the papers' are for images of another kind, and cost many times what the encoder does."""
     shorten: bool = True
-    """Scale down, for so short a training, what papers count in pictures and updates: see SHORTENED."""
+    """Scale down, for so short a training of small pictures, what papers count in pictures, updates and pixels."""
     seeds: int = 1
     """How many, from 0: of weights, batches, noise and labels."""
     held_out: float = 0.2
     """Share of the episodes, the last ones, that are asked about."""
     pretraining: Annotated[PretrainingConfig, arg(name="")] = PretrainingConfig(
-        steps=500, batch_size=16, batch_length=8, optimiser=OptimiserConfig(learning_rate=1e-3, warmup=50, clip=100.0)
+        steps=500, batch_size=8, batch_length=16, optimiser=OptimiserConfig(learning_rate=1e-3, warmup=50, clip=100.0)
     )
     execution: Annotated[agents.ExecutionConfig, arg(name="")] = agents.ExecutionConfig(compile="no")
 
@@ -104,13 +93,27 @@ def main() -> None:
             for name in condition.split("+"):
                 distraction(name)
         chosen = names_of(command.objectives)
-        models = {RANDOM: model_of(command, ())}
+        learned = {}
         for name in chosen:
-            config = model_of(command, (name,))
+            config = model_of(
+                name,
+                spec,
+                size=command.size,
+                dynamics=command.dynamics,
+                projector=command.projector,
+                shorten=command.shorten,
+            )
             if obstacle := what_hinders(config, spec):
                 print(f"Left out: {name}. {obstacle}")
             else:
-                models[name] = config
+                learned[name] = config
+        models = beside(list(learned.values())) | learned
+        learned_from, _ = recording.split(command.held_out)
+        steps = sum(len(episode.reward) for episode in recording.episodes(learned_from))
+        if max(command.labels) > steps:
+            raise ValueError(
+                f"{max(command.labels)} labels are more than the {steps} steps there are to label: give fewer."
+            )
         execution = agents.Execution(command.execution)
         rows = started(command, recording)
         done = {(row["objective"], row["condition"], row["seed"]) for row in rows}
@@ -129,11 +132,16 @@ def main() -> None:
             row = {"objective": name, "condition": condition, "seed": seed}
             try:
                 row |= compared(command, models[name], spec, targets, seen[seed, condition], execution, seed)
-            except (ValueError, FloatingPointError) as error:
+            except ValueError as error:
                 print(f"Left out: {name}. {error}", flush=True)
                 continue
+            except FloatingPointError as error:
+                print(f"Nothing is known of {name} ({condition}). {error}", flush=True)
+                row |= {"failed": str(error), "r2": {}, "by_target": {}, "effective_rank": {}, "milliseconds": 0.0}
             rows.append(row)
             append(command.out / ROWS, row)
+            if "failed" in row:
+                continue
             left = (time.monotonic() - began) / (number + 1) * (len(todo) - number - 1)
             print(
                 f"{number + 1:>4} of {len(todo)}  {condition:<20} {name:<20} R² {row['r2']['embedding linear'][-1]:6.3f}  "
@@ -141,48 +149,6 @@ def main() -> None:
                 flush=True,
             )
         report(rows, [*models], list(conditions), command.labels, command.out, str(command.data))
-
-
-def names_of(given: tuple[str, ...]) -> list[str]:
-    """The objectives named, in order; all are those that the registry has."""
-    further = [name for name in given if name != "all"]
-    objectives_named(further)
-    return list(dict.fromkeys((objectives.objectives.names() if "all" in given else []) + further))
-
-
-def model_of(command: CompareCommand, names: tuple[str, ...]) -> RepresentationConfig:
-    """The encoder of the chosen size with this objective, its projector as wide as everybody's."""
-    published = agents.recipe("dreamerv3", command.size).agent.model
-    encoder, configs = published.encoder, []
-    assert isinstance(encoder, SeveralEncoderConfig)
-    dynamics = command.dynamics
-    for config in objectives_named(names, decoder=dreamer_decoder(command.size)):
-        name = objectives.objectives.name(config)
-        if command.shorten:
-            paper = objectives.objectives.config(name)
-            shorter = SHORTENED.get(name, {}).items()
-            config = dataclasses.replace(
-                config, **{k: v for k, v in shorter if getattr(config, k) == getattr(paper, k)}
-            )
-        if "projector" in (field.name for field in dataclasses.fields(config)):
-            config = dataclasses.replace(config, projector=command.projector)
-        if "feature_dim" in objectives.objectives.needs(config):
-            dynamics = dynamics or "rssm"
-        if name == "mae":
-            encoder = dataclasses.replace(encoder, images=PatchEncoderConfig(units=64, layers=2, heads=4))
-        configs.append(config)
-    chosen = exchanged(known_dynamics, dynamics, published.dynamics, WIDTHS) if dynamics else None
-    return RepresentationConfig(tuple(configs), encoder, chosen)
-
-
-def what_hinders(model: RepresentationConfig, spec: Spec) -> str:
-    """Why an objective cannot learn from what is observed; "" where it can."""
-    try:
-        with torch.random.fork_rng([]):
-            Representation.from_config(model, spec)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def episodes_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,9 +49,10 @@ def mean_of(rows: list[dict[str, Any]], name: str, condition: str, key: str, pla
 
 
 def ordered(rows: list[dict[str, Any]], names: Sequence[str], condition: str, key: str) -> list[str]:
-    """The objectives, the best in this condition first."""
-    scores = {name: mean_of(rows, name, condition, key, -1) for name in names}
-    return sorted((n for n in names if scores[n] is not None), key=lambda n: -(scores[n] or (0.0, 0.0))[0])
+    """The objectives of which anything is known on this level, the best in this condition first, those that failed in it last."""
+    known = {row["objective"] for row in rows if key in row["r2"]}
+    scores = {name: mean_of(rows, name, condition, key, -1) or (-math.inf, 0.0) for name in names if name in known}
+    return sorted(scores, key=lambda name: -scores[name][0])
 
 
 def table(
@@ -77,11 +79,9 @@ def table(
         own = [row for row in rows if row["objective"] == name and row["condition"] == conditions[0]]
         near = mean_of(rows, name, conditions[0], f"{level} neighbours", -1)
         cells.append("–" if near is None else f"{near[0]:.2f}")
-        cells.append(
-            f"{statistics.mean(row['effective_rank'][level] for row in own if level in row['effective_rank']):.0f}"
-        )
-        cost = statistics.mean(row["milliseconds"] for row in own)
-        cells.append(f"{cost:.0f}" if cost else "–")
+        ranks = [row["effective_rank"][level] for row in own if level in row["effective_rank"]]
+        costs = [row["milliseconds"] for row in own if row["milliseconds"]]
+        cells += [f"{statistics.mean(values):.0f}" if values else "–" for values in (ranks, costs)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

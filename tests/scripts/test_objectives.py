@@ -96,8 +96,8 @@ def test_objectives_are_compared_and_a_comparison_goes_on(data, tmp_path):
     assert "Left out: text-pairs." in said.out and "6 trainings of 2 updates; 0 are done already" in said.out
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert [row["objective"] for row in rows] == ["random encoder", "cpc", "barlow"] * 2
-    assert rows[0]["r2"].keys() == {"embedding linear", "embedding neighbours"}
-    assert "feature linear" in rows[2]["r2"], "barlow learns from features"
+    assert rows[1]["r2"].keys() == {"embedding linear", "embedding neighbours"}
+    assert rows[2]["r2"].keys() == rows[0]["r2"].keys() > rows[1]["r2"].keys(), "barlow learns from features"
     table = (tmp_path / "table.md").read_text()
     assert "## The embedding" in table and "## The feature" in table and table.count("| cpc |") == 1
     assert (tmp_path / "table_embedding.png").is_file()
@@ -111,6 +111,23 @@ def test_objectives_are_compared_and_a_comparison_goes_on(data, tmp_path):
     (tmp_path / "elsewhere" / "000000.safetensors").unlink()
     said = command("compare_objectives.py", "--objectives", "cpc", *arguments)
     assert said.code == 2 and "holds a comparison with another data" in said.error
+
+
+def test_what_becomes_nan_is_a_row_of_its_own_and_not_tried_again(data, tmp_path):
+    arguments = ["--data", data, *SMALL, "--steps", 4, "--labels", 10, "--projector", 16, 8, "--distractions"]
+    arguments += ["--objectives", "cpc", "--optimiser.learning-rate", 1e30, "--out", tmp_path]
+    for done in (0, 2):
+        said = command("compare_objectives.py", *arguments)
+        assert said.code == 0 and f"{done} are done already" in said.out, said.error
+        assert ("Nothing is known of cpc (clean)." in said.out) is (done == 0)
+    row = json.loads((tmp_path / "rows.jsonl").read_text().splitlines()[1])
+    assert row["objective"] == "cpc" and "failed" in row and not row["r2"]
+    assert "| random encoder |" in (tmp_path / "table.md").read_text()
+
+
+def test_labels_that_are_not_there_are_said_before_anything_is_trained(data, tmp_path):
+    said = command("compare_objectives.py", "--data", data, *SMALL, "--out", tmp_path)
+    assert said.code == 2 and "1000 labels are more than the 84 steps" in said.error and "trainings" not in said.out
 
 
 def test_a_comparison_that_is_killed_goes_on(data, tmp_path):

@@ -1,0 +1,92 @@
+"""What compare_objectives.py trains: one encoder with each objective, and what stands beside it untrained."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+import agents
+from agents.parts import WIDTHS, exchanged, objectives_named
+from agents.published import dreamer_decoder
+from worldmodel import Representation, RepresentationConfig, objectives
+from worldmodel.data import Spec
+from worldmodel.dynamics import dynamics as known_dynamics
+from worldmodel.encoders import PatchEncoderConfig, SeveralEncoderConfig
+from worldmodel.objectives import ObjectiveConfig
+
+RANDOM, RANDOM_PATCHES = "random encoder", "random encoder of patches"
+# The papers' numbers are of millions of pictures and updates; a recording has thousands.
+SHORTENED: dict[str, dict[str, Any]] = {
+    "deepcluster": {"prototypes": 300, "memory": 4096, "refit_every": 50},
+    "moco": {"queue": 4096, "decay": 0.99},
+    "prototypes": {"prototypes": 300, "frozen_updates": 50},
+    "swav": {"prototypes": 300, "frozen_updates": 50},
+}
+SHIFT = 4 / 84  # of a picture's side, as in DrQ
+
+
+def names_of(given: tuple[str, ...]) -> list[str]:
+    """The objectives named, in order; all are those that the registry has."""
+    further = [name for name in given if name != "all"]
+    objectives_named(further)
+    return list(dict.fromkeys((objectives.objectives.names() if "all" in given else []) + further))
+
+
+def beside(models: list[RepresentationConfig]) -> dict[str, RepresentationConfig]:
+    """The untrained models that stand beside these: one for each kind of encoder, with dynamics where any has them."""
+    dynamics = next((model.dynamics for model in models if model.dynamics is not None), None)
+    found = {}
+    for model in models:
+        name = RANDOM_PATCHES if is_of_patches(model) else RANDOM
+        found.setdefault(name, dataclasses.replace(model, objectives=(), dynamics=dynamics))
+    return {name: found[name] for name in (RANDOM, RANDOM_PATCHES) if name in found}
+
+
+def is_of_patches(model: RepresentationConfig) -> bool:
+    return isinstance(model.encoder, SeveralEncoderConfig) and isinstance(model.encoder.images, PatchEncoderConfig)
+
+
+def model_of(
+    name: str, spec: Spec, *, size: str, dynamics: str, projector: tuple[int, ...], shorten: bool
+) -> RepresentationConfig:
+    """The encoder of a size with the objective of this name, its projector as wide as everybody's."""
+    published = agents.recipe("dreamerv3", size).agent.model
+    encoder = published.encoder
+    assert isinstance(encoder, SeveralEncoderConfig)
+    (config,) = objectives_named([name], decoder=dreamer_decoder(size))
+    plain = objectives.objectives.name(config)
+    if shorten:
+        paper = objectives.objectives.config(plain)
+        shorter = SHORTENED.get(plain, {}).items()
+        config = dataclasses.replace(config, **{k: v for k, v in shorter if getattr(config, k) == getattr(paper, k)})
+        config = shifted_by_share(config, spec)
+    if "projector" in (field.name for field in dataclasses.fields(config)):
+        config = dataclasses.replace(config, projector=projector)
+    if "feature_dim" in objectives.objectives.needs(config):
+        dynamics = dynamics or "rssm"
+    if plain == "mae":
+        encoder = dataclasses.replace(encoder, images=PatchEncoderConfig(units=64, layers=2, heads=4))
+    chosen = exchanged(known_dynamics, dynamics, published.dynamics, WIDTHS) if dynamics else None
+    return RepresentationConfig((config,), encoder, chosen)
+
+
+def shifted_by_share(config: ObjectiveConfig, spec: Spec) -> ObjectiveConfig:
+    """With shifts by the paper's share of the pictures' side."""
+    given = getattr(config, "augmentation", None)
+    sides = [entry.shape[0] for entry in spec.observation.values() if entry.kind == "image"]
+    if given is None or not sides:
+        return config
+    shift = max(1, round(SHIFT * min(sides)))
+    return dataclasses.replace(config, augmentation=dataclasses.replace(given, shift=shift))
+
+
+def what_hinders(model: RepresentationConfig, spec: Spec) -> str:
+    """Why an objective cannot learn from what is observed; "" where it can."""
+    try:
+        with torch.random.fork_rng([]):
+            Representation.from_config(model, spec)
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,39 @@
+"""What compare_objectives.py trains, and what stands beside it."""
+
+import sys
+
+import numpy as np
+import torch
+from commands import SCRIPTS
+from gymnasium import spaces
+
+import worldmodel
+from worldmodel.data import Spec
+
+sys.path.insert(0, str(SCRIPTS))
+from comparison_models import RANDOM, RANDOM_PATCHES, beside, model_of
+
+SPEC = Spec.from_spaces(spaces.Dict({"image": spaces.Box(0, 255, (32, 32, 3), np.uint8)}), spaces.Box(-1, 1, (2,)))
+SHARED = {"size": "1m", "dynamics": "", "projector": (16, 8), "shorten": True}
+
+
+def test_shifts_are_the_papers_share_of_a_picture():
+    (byol,), (spr,) = (model_of(name, SPEC, **SHARED).objectives for name in ("byol", "spr"))
+    assert byol.augmentation.shift == 2 and byol.projector == (16, 8)
+    assert spr.augmentation is None
+    (as_published,) = model_of("byol", SPEC, **(SHARED | {"shorten": False})).objectives
+    assert as_published.augmentation.shift == 4
+
+
+def test_untrained_encoders_are_those_that_the_trained_ones_began_with():
+    models = {name: model_of(name, SPEC, **SHARED) for name in ("cpc", "barlow", "mae")}
+    untrained = beside(list(models.values()))
+    assert list(untrained) == [RANDOM, RANDOM_PATCHES]
+    for name, other in (("cpc", RANDOM), ("barlow", RANDOM), ("mae", RANDOM_PATCHES)):
+        found = []
+        for config in (models[name], untrained[other]):
+            torch.manual_seed(3)
+            found.append(worldmodel.Representation.from_config(config, SPEC))
+        for one, random in zip(*(x.encoder.parameters() for x in found), strict=True):
+            assert torch.equal(one, random)
+        assert found[1].dynamics is not None, "features are known of it as well"
