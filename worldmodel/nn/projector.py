@@ -36,24 +36,28 @@ class Projector(nn.Module):
 
     Args:
         sizes: width of each layer; () leaves the rows as they are.
+        inner_norms: whether the batch norms in between are there.
         last_norm: whether a batch norm without gain and bias follows the last layer.
     """
 
-    def __init__(self, inputs: int, sizes: tuple[int, ...], *, last_norm: bool = False) -> None:
+    def __init__(
+        self, inputs: int, sizes: tuple[int, ...], *, inner_norms: bool = True, last_norm: bool = False
+    ) -> None:
         super().__init__()
         widths = [inputs, *sizes]
         self.outputs = widths[-1]
+        normed = [inner_norms] * (len(sizes) - 1) + [last_norm]
         self.linears = nn.ModuleList(
-            nn.Linear(a, b, bias=layer == len(sizes) and not last_norm)
-            for layer, (a, b) in enumerate(pairwise(widths), start=1)
+            nn.Linear(a, b, bias=not norm) for (a, b), norm in zip(pairwise(widths), normed, strict=False)
         )
-        self.norms = nn.ModuleList(RowNorm(units) for units in sizes[:-1])
+        self.norms = nn.ModuleList(RowNorm(units) for units in sizes[:-1] if inner_norms)
         self.last_norm = RowNorm(widths[-1], affine=False) if last_norm and sizes else None
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         """``weight`` [N] is 1 for the rows that count, 0 for those that must not matter."""
-        for linear, norm in zip(self.linears, self.norms, strict=False):
-            x = F.relu(norm(linear(x), weight))
+        for layer, linear in enumerate(self.linears[:-1]):
+            hidden = linear(x)
+            x = F.relu(self.norms[layer](hidden, weight) if len(self.norms) else hidden)
         if len(self.linears):
             x = self.linears[-1](x)
         return x if self.last_norm is None else self.last_norm(x, weight)

@@ -141,9 +141,12 @@ class MoCo(JointEmbedding):
 
     The queue starts empty, and takes a batch's keys after they were scored. Of negatives from the same time, it gives those that
     had the same place in their sequence; those of the same episode can only come from the batch, and do.
+
+    The head has no batch norm, by whose statistics a query and its key could be told from keys of other batches.
     """
 
     target = "momentum"
+    inner_norms = False
     queue: Tensor
     queue_time: Tensor
     position: Tensor
@@ -188,21 +191,21 @@ class CURLConfig(ContrastiveConfig):
 
 
 class Trunk(nn.Module):
-    """Linear → LayerNorm → tanh: rows [N, inputs] → [N, outputs]."""
+    """Linear → LayerNorm: rows [N, inputs] → [N, outputs]."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.linear, self.norm, self.outputs = nn.Linear(inputs, outputs), nn.LayerNorm(outputs), outputs
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        return torch.tanh(self.norm(self.linear(x)))
+        return self.norm(self.linear(x))
 
 
 @objectives.register("curl", CURLConfig)
 class CURL(JointEmbedding):
     """CURL (arXiv 2004.04136, section 4): a query z is to find its key z′, by the momentum encoder, among all, by zᵀ W z′.
 
-    z is what the last layer of the published encoder gives: a linear map, LayerNorm and tanh.
+    z is what the published encoder gives: a linear map and LayerNorm. (Its tanh is left out wherever that code makes one.)
     """
 
     target = "momentum"

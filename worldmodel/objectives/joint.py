@@ -70,8 +70,10 @@ class JointEmbedding(Objective):
     """
 
     over_batch = True
+    inner_norms = True
+    """Whether the projector has batch norms between its layers."""
     last_norm = False
-    """Whether the projector ends with a batch norm."""
+    """Whether it ends with one."""
     symmetric = False
     """Whether, with a target, two views change places and both losses are averaged."""
 
@@ -98,7 +100,7 @@ class JointEmbedding(Objective):
 
     def make_projector(self, inputs: int, sizes: tuple[int, ...]) -> nn.Module:
         """What stands before the comparison: rows [N, inputs] and weights [N] → [N, sizes[-1]]."""
-        return Projector(inputs, sizes, last_norm=self.last_norm)
+        return Projector(inputs, sizes, inner_norms=self.inner_norms, last_norm=self.last_norm)
 
     def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
         if self.between != "views":

@@ -31,7 +31,8 @@ class TextPairs(Objective):
     """−log softmax of scale · cosine of a trajectory and its own text, among the texts of the batch (arXiv 1908.10084).
 
     Sentence-BERT's ranking of pairs, one way. The trajectory is the mean of the latent features over the first episode of each
-    sequence, seen without its text. A text that says the same as the own one is no negative.
+    sequence, seen without its text. A text that says the same as the own one is no negative; and since a sequence has one text,
+    there is no scope of negatives to choose.
 
     Raises:
         ValueError: the task shows no text.

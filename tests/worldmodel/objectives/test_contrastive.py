@@ -8,6 +8,7 @@ from everyone import Place
 from rows import bare, cosine, counted, pairs
 from small import stream
 
+from worldmodel import objectives
 from worldmodel.objectives import CPCConfig, CURLConfig, MoCoConfig, NTXentConfig
 from worldmodel.objectives.contrastive import allowed
 
@@ -88,6 +89,15 @@ def test_mocos_queue_wraps_without_losing_keys_and_its_own_keys_are_not_in_it():
     assert objective.position == 40 % 25
     objective.after_update({"key": torch.arange(120.0).view(30, 4).double(), "time": torch.arange(30)}, 0.0)
     assert sorted(objective.queue_time.tolist()) == list(range(5, 30))
+
+
+def test_mocos_head_tells_nothing_of_the_batch():
+    objective = objectives.make("moco", options={"projector": (8, 4), "queue": 16}, embed_dim=5)
+    rows = torch.randn(6, 5)
+    apart = torch.cat([objective.projector(row.unsqueeze(0), torch.ones(1)) for row in rows])
+    torch.testing.assert_close(objective.projector(rows, torch.ones(6)), apart)
+    hidden = torch.relu(objective.projector.linears[0](rows))
+    torch.testing.assert_close(apart, objective.projector.linears[1](hidden))
 
 
 @pytest.mark.parametrize("scope", SCOPES)
