@@ -13,7 +13,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -23,6 +23,7 @@ from rich.table import Table
 from tyro.conf import Positional
 
 import agents
+from agents.config_file import read_config
 from worldmodel import Representation, load_representation
 from worldmodel.data import Steps
 from worldmodel.data.augmentation import random_shift
@@ -43,6 +44,7 @@ from worldmodel.diagnostics import (
     uniformity,
     what_is_known,
 )
+from worldmodel.objectives import Variational
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,10 @@ class ProbeCommand:
     """Numbers of labelled steps."""
     targets: tuple[str, ...] = ()
     """Names of what is asked for; left out, every vector of numbers that is not observed."""
-    held_out: float = 0.2
-    """Share of the episodes, the last ones, that are asked about."""
+    held_out: float | None = None
+    """Share of the episodes, the last ones, that are asked about; left out, those that a pretraining left for that, else 0.2."""
     disentanglement: bool = False
-    """Measure DCI and MIG of the embedding too (takes minutes; extra "diagnostics")."""
+    """Measure DCI and MIG too, of the variables of a variational objective as well (takes minutes; extra "diagnostics")."""
     out: Path | None = None
     """A CSV file for all rows."""
     device: str = "auto"
@@ -88,7 +90,8 @@ def main() -> None:
         torch.manual_seed(command.seed)
         config = dataclasses.replace(loaded.config, objectives=())
         beside = Representation.from_config(config, loaded.spec).to(device).eval()
-        parts = [list(recording.episodes(part)) for part in recording.split(command.held_out)]
+        held_out = left_out_by(command.run) if command.held_out is None else command.held_out
+        parts = [list(recording.episodes(part)) for part in recording.split(held_out)]
         if not all(parts):
             raise ValueError(f"{command.data} holds {len(recording)} episodes: probes need two or more.")
         pair = {"learned": loaded.representation, "random": beside}
@@ -105,9 +108,21 @@ def main() -> None:
             show_open_loop(console, pair, episodes)
             show_surprise(console, pair, episodes)
         if command.disentanglement:
-            show_disentanglement(console, {name: test for name, (_, test) in found.items()})
+            show_disentanglement(console, pair["learned"], {name: test for name, (_, test) in found.items()})
         if command.out is not None:
             write(command.out, rows)
+
+
+def left_out_by(run: Path) -> float:
+    """The share of the episodes that a pretraining left for probes; 0.2 where it left none, or where nothing is known of one."""
+    try:
+        told = read_config(run, dict[str, Any]).get("run")
+    except FileNotFoundError:  # a checkpoint, or a name on the Hub
+        told = None
+    share = told.get("held_out") if isinstance(told, dict) else None
+    if share == 0:
+        print("The pretraining learned from every episode: those that are asked about are among them.", file=sys.stderr)
+    return share or 0.2
 
 
 def show(console: Console, rows: list[tuple[str, Knowledge]], targets: list[str], command: ProbeCommand) -> None:
@@ -204,17 +219,24 @@ def _surprises(representation: Representation, episodes: list[Steps]) -> list[tu
     return found
 
 
-def show_disentanglement(console: Console, found: dict[str, Encoded]) -> None:
-    """DCI and MIG of up to 2,000 of the held-out steps."""
-    table = Table(title="Disentanglement of the embedding")
-    for column in ("", "disentanglement", "completeness", "informativeness", "MIG"):
-        table.add_column(column, justify="right")
-    for name, encoded in found.items():
-        codes, factors = encoded.levels["embedding"], torch.cat(list(encoded.targets.values()), dim=1)
-        chosen = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:2000]
-        varying = factors.std(0) > 1e-8
-        pair = codes[chosen], factors[chosen][:, varying]
-        table.add_row(name, *(f"{value:.3f}" for value in (*dci(*pair), mig(*pair))))
+def show_disentanglement(console: Console, learned: Representation, found: dict[str, Encoded]) -> None:
+    """DCI and MIG of up to 2,000 of the held-out steps, on every level, and of variational variables where there are some."""
+    table = Table(title="Disentanglement")
+    for column in ("level", "", "disentanglement", "completeness", "informativeness", "MIG"):
+        table.add_column(column, justify="left" if column in ("level", "") else "right")
+    codes = [(level, name, rows) for name, encoded in found.items() for level, rows in encoded.levels.items()]
+    for objective in learned.objectives:
+        if isinstance(objective, Variational):
+            levels, weights = found["learned"].levels, objective.posterior.weight
+            with torch.no_grad():
+                read = objective.variables(levels.get("feature", levels["embedding"]).to(weights.device)).cpu()
+            codes.append(("variables", "learned", read))
+    factors = torch.cat(list(found["learned"].targets.values()), dim=1)
+    chosen = torch.randperm(len(factors), generator=torch.Generator().manual_seed(0))[:2000]
+    varying = factors.std(0) > 1e-8
+    for level, name, rows in codes:
+        pair = rows[chosen], factors[chosen][:, varying]
+        table.add_row(level, name, *(f"{value:.3f}" for value in (*dci(*pair), mig(*pair))))
     console.print(table)
 
 

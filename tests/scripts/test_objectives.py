@@ -57,6 +57,18 @@ def test_an_encoder_is_pretrained_probed_and_trained_on(data, pretrained, tmp_pa
     assert "Features imagined k steps on" in said.out and "k = 15" in said.out
 
 
+def test_variables_are_probed_for_disentanglement_in_the_episodes_that_were_left_out(data, tmp_path):
+    pytest.importorskip("sklearn")
+    arguments = [*ENCODER, *SMALL, "--steps", 2, "--held-out", 0.6, "--out", tmp_path]
+    said = command("pretrain.py", "variational,dim=3", "--data", data, *arguments)
+    assert said.code == 0 and "3 are left for probes" in said.out, said.error
+    said = command("probe.py", tmp_path, "--data", data, "--labels", 40, "--targets", "to_target", "--disentanglement")
+    assert said.code == 0, said.error
+    assert "variables" in said.out and "MIG" in said.out
+    said = command("probe.py", tmp_path, "--data", data, "--labels", 60)
+    assert said.code == 2 and "60 labels are more than the 42 steps" in said.error
+
+
 def test_the_same_command_goes_on_and_another_is_refused(data, pretrained):
     arguments = ["--data", data, *ENCODER, *SMALL, "--out", pretrained]
     said = command("pretrain.py", "cpc", *arguments, "--steps", 6)
