@@ -76,6 +76,24 @@ def test_targets_of_different_rates_have_an_encoder_each():
         torch.testing.assert_close(losses[name], objective(alone).losses[name])
 
 
+def test_targets_of_different_rates_are_one_graph():
+    one, context = parts()
+    made = [
+        objectives.make(name, options=options, **context)
+        for name, options in (("byol", {"projector": (8,), "between": "views"}), ("spr", {"decay": 0.5}))
+    ]
+    together = worldmodel.Representation(one.encoder, made, one.dynamics)
+
+    def loss(steps):
+        return sum(together(together.scene(steps)).losses.values())
+
+    torch.manual_seed(1)
+    eager = loss(STEPS)
+    torch.manual_seed(1)
+    torch.testing.assert_close(torch.compile(loss, fullgraph=True, backend="eager")(STEPS), eager)
+    torch.compiler.reset()
+
+
 def test_one_objective_twice_has_two_losses():
     one, context = parts()
     both = [

@@ -46,6 +46,29 @@ def test_padding_changes_nothing(name, with_dynamics):
     assert not torch.equal(one, place.loss(STEPS))
 
 
+# Of the others every step is compared with every other, or the batch's statistics are taken.
+BY_THEMSELVES = [
+    (name, with_dynamics)
+    for name, with_dynamics in PLACES
+    if not (place := Place(name, with_dynamics)).objective.over_batch and not place.sees
+]
+
+
+@pytest.mark.parametrize(("name", "with_dynamics"), BY_THEMSELVES)
+def test_what_an_episode_teaches_depends_on_no_later_one(name, with_dynamics):
+    place = Place(name, with_dynamics)
+    later = (STEPS.is_first[:, 1:].cumsum(1) > 0).unsqueeze(-1)
+    later = torch.cat([torch.zeros_like(later[:, :1]), later], dim=1)
+    taught = []
+    for other in (0.0, 1.0):
+        state = (STEPS.observation["state"] + other * later).requires_grad_()
+        steps = STEPS._replace(observation={"state": state}, action=torch.where(later, -other, STEPS.action))
+        (gradient,) = torch.autograd.grad(place.loss(steps), state)
+        assert gradient[:, 0].any()
+        taught.append(gradient.masked_fill(later, 0))
+    assert torch.equal(*taught)
+
+
 @everywhere
 def test_gradients_reach_what_learns_and_never_the_target(name, with_dynamics):
     place = with_history(Place(name, with_dynamics), STEPS)
