@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from everyone import PLACES
 from test_every_objective import STEPS, padded
-from two_ranks import found
+from two_ranks import DRAW_FOR_ALL, EVERYWHERE, found, key
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +23,10 @@ def results(tmp_path_factory):
     return alone, *(torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2))
 
 
-@pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[0]}-{place[1]}")
+@pytest.mark.parametrize("place", [key(*place) for place in EVERYWHERE])
 def test_value_gradients_and_writes_are_those_of_the_joined_batch(results, place):
-    (loss, gradients, written), *ranks = (result[place] for result in results)
+    alone, *both = results
+    (loss, gradients, written), *ranks = (result[place] for result in (alone, *(of_rank for of_rank, _ in both)))
     for value, _, buffers in ranks:
         torch.testing.assert_close(value, loss, rtol=1e-4, atol=1e-5)
         for name, buffer in buffers.items():
@@ -34,3 +34,11 @@ def test_value_gradients_and_writes_are_those_of_the_joined_batch(results, place
     for name, gradient in gradients.items():  # the mean over ranks is what DistributedDataParallel takes
         mean = (ranks[0][1][name] + ranks[1][1][name]) / 2
         torch.testing.assert_close(mean, gradient, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("name", DRAW_FOR_ALL)
+def test_what_is_drawn_for_all_rows_is_the_same_on_all_ranks(results, name):
+    (losses, written), (other_losses, other_written) = (apart[name] for _, apart in results[1:])
+    torch.testing.assert_close(losses, other_losses, rtol=1e-4, atol=1e-5)
+    for buffer, value in written.items():
+        torch.testing.assert_close(other_written[buffer], value, rtol=1e-4, atol=1e-5)

@@ -11,17 +11,53 @@ import torch.distributed as dist  # noqa: E402
 from everyone import PLACES, Place, drawn_alike, gradients, with_history  # noqa: E402
 from test_every_objective import STEPS, padded  # noqa: E402
 
+# Whose negatives are told apart by the number of their episode, which is another on each rank.
+SCOPED = [
+    (name, False, {"negatives": negatives} | options)
+    for negatives in ("episode", "time")
+    for name, options in (
+        ("cpc", {}),
+        ("ntxent", {"between": "steps"}),
+        ("curl", {"between": "steps"}),
+        ("spatial-cpc", {}),
+    )
+]
+WITHIN = [("vicreg", False, {"between": "steps", "within": "episode"})]
+EVERYWHERE = [(name, with_dynamics, {}) for name, with_dynamics in PLACES] + SCOPED + WITHIN
+# What they draw is for all rows: slices, and first centroids.
+DRAW_FOR_ALL = ("sigreg", "deepcluster")
+
+
+def key(name: str, with_dynamics: bool, options: dict) -> str:
+    return " ".join([name, str(with_dynamics), *map(str, options.values())])
+
 
 def found(steps) -> dict:
     """Loss, gradients and what was written, of every objective in every place."""
     results = {}
-    for name, with_dynamics in PLACES:
-        place = Place(name, with_dynamics)
+    for name, with_dynamics, options in EVERYWHERE:
+        place = Place(name, with_dynamics, **options)
         with drawn_alike():
             with_history(place, steps)
         written = {key: value.clone() for key, value in place.objective.named_buffers()}
         with drawn_alike():
-            results[name, with_dynamics] = place.loss(steps).detach(), gradients(place, steps), written
+            result = place.loss(steps).detach(), gradients(place, steps), written
+        results[key(name, with_dynamics, options)] = result
+    return results
+
+
+def drawn_apart(steps, seed: int) -> dict:
+    """Losses, and what was written, of objectives that draw for all rows, in random states that differ between ranks."""
+    results = {}
+    for name in DRAW_FOR_ALL:
+        place = Place(name)
+        torch.manual_seed(seed)
+        losses = []
+        for _ in range(4):
+            outcome = place(steps)
+            place.after_update(outcome.pending)
+            losses.append(sum(outcome.losses.values()).detach())
+        results[name] = torch.stack(losses), {key: value.clone() for key, value in place.objective.named_buffers()}
     return results
 
 
@@ -30,5 +66,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
     whole = padded(STEPS, 0.0, 0.0)
-    torch.save(found(whole.select(slice(6 * rank, 6 * rank + 6))), folder / f"{rank}.pt")
+    half = whole.select(slice(6 * rank, 6 * rank + 6))
+    torch.save((found(half), drawn_apart(half, seed=rank)), folder / f"{rank}.pt")
     dist.destroy_process_group()
