@@ -22,7 +22,7 @@ class ExportCommand:
     run: Positional[str]
     """The folder of a training or of a pretraining, a saved model, or hub:owner/name."""
     out: Path = Path("exported")
-    """The folder to write; one that is there is replaced."""
+    """The folder to write; an earlier export there is replaced."""
     onnx: bool = False
     """Write ONNX as well (extra "onnx")."""
 

@@ -20,9 +20,10 @@ from worldmodel.data import Spec
 from worldmodel.dynamics import Dynamics
 from worldmodel.encoders import Encoder
 from worldmodel.representation import Representation
-from worldmodel.snapshots import write_json, writing
+from worldmodel.snapshots import check_replaceable, write_json, writing
 
 ENCODER, BELIEF, DESCRIPTION = "encoder", "belief", "export.json"
+FILES = (DESCRIPTION, *(f"{name}.{suffix}" for name in (ENCODER, BELIEF) for suffix in ("pt2", "onnx")))
 CHECKED = (1, 3)
 """Numbers of environments for which the exported numbers are compared."""
 
@@ -71,8 +72,9 @@ def export(model: Representation, folder: str | Path, *, onnx: bool = False) -> 
     Raises:
         ExportError: it is more than rounding.
         ImportError: ONNX is asked for, and its packages are not installed.
-        ValueError: a representation that was not told what it observes.
+        ValueError: a representation that was not told what it observes; a folder that holds anything but an earlier export.
     """
+    check_replaceable(Path(folder), FILES)
     spec = model.spec
     if spec is None:
         raise ValueError("The model was not told what it observes: give one of worldmodel.load or load_representation.")

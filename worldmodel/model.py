@@ -121,10 +121,15 @@ class WorldModel(Representation):
         return self.dynamics.update(state, action, self.encoder(observation), is_first)
 
     def save(self, folder: str | Path) -> None:
-        """Write configuration, spec and weights, which ``worldmodel.load`` reads; a folder that is there is replaced at once."""
-        from worldmodel.loading import write_model  # which builds models itself
-        from worldmodel.snapshots import writing
+        """Write configuration, spec and weights, which ``worldmodel.load`` reads; a model saved there before is replaced at once.
 
+        Raises:
+            ValueError: the folder holds anything else, such as a run.
+        """
+        from worldmodel.loading import MODEL, WEIGHTS, write_model  # which builds models itself
+        from worldmodel.snapshots import check_replaceable, writing
+
+        check_replaceable(Path(folder), (MODEL, WEIGHTS))
         with writing(Path(folder)) as beside:
             write_model(self, beside)
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,17 @@ CHECKSUMS = "checksums.json"
 
 class DamagedError(ValueError):
     """A stored file is missing, or is not what was written."""
+
+
+def check_replaceable(folder: Path, names: Collection[str]) -> None:
+    """Raise ValueError unless ``folder`` is absent, or holds nothing but files of these names, as ``writing`` left them."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give the name of a folder.")
+    others = sorted(path.name for path in folder.glob("*") if path.name not in {*names, CHECKSUMS})
+    if others:
+        raise ValueError(
+            f"{folder} holds {others[0]!r}, which would be lost, as what is there is replaced: give a folder of its own."
+        )
 
 
 @contextlib.contextmanager

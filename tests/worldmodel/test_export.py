@@ -122,6 +122,25 @@ def test_a_saved_model_is_loaded_and_a_name_of_the_hub_downloaded(tmp_path, monk
     assert asked == [("somebody/walker", {"allow_patterns": ["*.json", "*.safetensors"]})]
 
 
+@pytest.mark.parametrize("write", [lambda one, folder: one.save(folder), export])
+def test_a_folder_that_holds_anything_else_is_not_replaced(tmp_path, write):
+    one = model().eval()
+    checkpoint = tmp_path / "run" / "checkpoints" / "000000000008"
+    checkpoint.parent.mkdir(parents=True)
+    one.save(checkpoint)
+    (checkpoint / "optimiser.safetensors").write_bytes(b"what a run goes on from")
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "run", checkpoint, tmp_path / "file"):
+        with pytest.raises(ValueError, match="would be lost|is a file"):
+            write(one, folder)
+    assert (checkpoint / "optimiser.safetensors").read_bytes() == b"what a run goes on from"
+    (tmp_path / "empty").mkdir()
+    for _ in range(2):
+        write(one, tmp_path / "empty")
+    with pytest.raises(ValueError, match="would be lost"):  # a model's place is no export's, nor the other way round
+        one.save(tmp_path / "empty") if write is export else export(one, tmp_path / "empty")
+
+
 @pytest.mark.parametrize("kind", ["rssm", "gaussian"])
 def test_without_a_draw_one_history_gives_one_state_which_is_the_most_probable(kind):
     dynamics = model(**DYNAMICS[kind]).eval().dynamics
