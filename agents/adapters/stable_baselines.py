@@ -34,8 +34,15 @@ except ImportError as error:
     ) from error
 
 
+# What is told beside the infos of environments that were reset, and is of the step before: by Gymnasium's vector wrapper
+# RecordEpisodeStatistics, and by our worker processes.
+OF_THE_LAST_STEP = ("episode", "restarted")
+
+
 class GymnasiumVecEnv(VecEnv):
     """A Gymnasium vector environment, of ``envs.make`` or a ``DreamVectorEnv``, as Stable-Baselines3 wants them.
+
+    Where an episode ended, ``infos[i]`` is what its last step told, and ``reset_infos[i]`` what the reset told.
 
     Raises:
         ValueError: its autoreset mode is NEXT_STEP, where the step after an end is none.
@@ -52,7 +59,8 @@ class GymnasiumVecEnv(VecEnv):
         super().__init__(environments.num_envs, environments.single_observation_space, environments.single_action_space)
 
     def reset(self) -> Any:
-        observation, _ = self.environments.reset(seed=self._seeds[0])
+        observation, info = self.environments.reset(seed=self._seeds[0])
+        self.reset_infos = _of_each(info, self.num_envs)
         self._reset_seeds()
         return observation
 
@@ -64,12 +72,19 @@ class GymnasiumVecEnv(VecEnv):
         done = terminated | truncated
         infos = _of_each(info, self.num_envs)
         if (rows := np.flatnonzero(done)).size:
-            last = select_rows(observation, rows) if self._disabled else final_observations(info, rows, self.num_envs)
+            if self._disabled:
+                last, final = select_rows(observation, rows), infos
+                observation, info = self.environments.reset(options={"reset_mask": done.copy()})
+                told = _of_each(info, self.num_envs)
+            else:
+                last, told = final_observations(info, rows, self.num_envs), infos
+                final = _of_each(info.get("final_info", {}), self.num_envs)
             for k, row in enumerate(rows):
+                beside = {name: infos[row][name] for name in OF_THE_LAST_STEP if name in infos[row]}
+                self.reset_infos[row] = {n: value for n, value in told[row].items() if n not in beside}
+                infos[row] = beside | final[row]
                 infos[row]["terminal_observation"] = _row(last, k)
                 infos[row]["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
-            if self._disabled:
-                observation, _ = self.environments.reset(options={"reset_mask": done.copy()})
         return observation, np.asarray(reward, np.float32), done, infos
 
     def close(self) -> None:
@@ -235,7 +250,7 @@ def _of_each(info: Mapping[str, Any], num_envs: int) -> list[dict[str, Any]]:
     """What a vector environment told of each environment, less what belongs to the last observation."""
     told: list[dict[str, Any]] = [{} for _ in range(num_envs)]
     for name, value in info.items():
-        if name.startswith(("_", "final_")):
+        if name.startswith("_") or name in ("final_obs", "final_info"):
             continue
         each = _of_each(value, num_envs) if isinstance(value, Mapping) else value
         present = np.asarray(info.get(f"_{name}", np.ones(num_envs, np.bool_)))

@@ -94,6 +94,42 @@ def test_what_wrappers_tell_of_an_environment_is_passed_on():
             assert not ended or info["episode"]["r"] == info["episode"]["l"] > 1, "a reward of 1 a step"
 
 
+class Told(Walk):
+    """Says at each step how far it is, at the last one whether it succeeded, and of what length the episode will be at first."""
+
+    def reset(self, *, seed=None, options=None):
+        observation, _ = super().reset(seed=seed, options=options)
+        return observation, {"length": self.length}
+
+    def step(self, action):
+        observation, reward, terminated, truncated, _ = super().step(action)
+        info = {"steps": self.steps} | ({"is_success": terminated} if terminated or truncated else {})
+        return observation, reward, terminated, truncated, info
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+def test_at_an_end_the_infos_are_those_that_the_librarys_own_environments_give(mode):
+    ones = [lambda: gymnasium.wrappers.RecordEpisodeStatistics(Told())] * 2
+    own, ours = DummyVecEnv(ones), GymnasiumVecEnv(SyncVectorEnv(ones, autoreset_mode=mode))
+    for venv in (own, ours):
+        venv.seed(0)
+        venv.reset()
+    assert ours.reset_infos == own.reset_infos
+    ends = 0
+    for _ in range(20):
+        (*_, done, infos), (*_, found) = (venv.step(np.ones((2, 2), np.float32)) for venv in (own, ours))
+        assert ours.reset_infos == own.reset_infos
+        for i in range(2):
+            told = infos[i] if done[i] else {"steps": infos[i]["steps"]}
+            assert found[i].keys() == told.keys() and found[i]["steps"] == told["steps"]
+            if done[i]:
+                ends += 1
+                np.testing.assert_array_equal(found[i].pop("terminal_observation"), told.pop("terminal_observation"))
+                assert [found[i]["episode"][key] for key in "rl"] == [told["episode"][key] for key in "rl"]
+                assert all(found[i][key] == told[key] for key in ("is_success", "TimeLimit.truncated"))
+    assert ends > 8
+
+
 def test_an_end_by_the_time_limit_is_told_from_one_by_the_world():
     venv = GymnasiumVecEnv(SyncVectorEnv([Walk] * 2, autoreset_mode=AutoresetMode.SAME_STEP))
     venv.reset()
