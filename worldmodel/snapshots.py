@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,14 @@ def writing(folder: Path) -> Iterator[Path]:
 
 def write_file(path: Path, data: bytes) -> None:
     """One file, written beside, flushed and renamed."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = unused(path.parent, path.name)
     beside.write_bytes(data)
     settle(beside, path)
+
+
+def unused(folder: Path, name: str) -> Path:
+    """A hidden file for what is to become ``name``, of a name that no process takes twice, in another container neither."""
+    return folder / f".{uuid.uuid4().hex}.{name}"
 
 
 def settle(beside: Path, path: Path) -> None:
@@ -128,10 +134,10 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """safetensors; tensors may lie anywhere and share memory."""
+def write_tensors(path: Path, tensors: dict[str, Tensor], told: dict[str, str] | None = None) -> None:
+    """safetensors, with words beside them if there are any; tensors may lie anywhere and share memory."""
     own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    safetensors.torch.save_file(own, path)
+    safetensors.torch.save_file(own, path, told)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -141,6 +147,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise DamagedError(f"{path} cannot be read: {error}") from None
+
+
+def read_told(path: Path) -> dict[str, str]:
+    """The words beside the tensors of a safetensors file, of which nothing else is read; DamagedError where it is none."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
         raise DamagedError(f"{path} cannot be read: {error}") from None
 

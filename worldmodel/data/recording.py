@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import os
+import json
+import logging
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,10 +21,24 @@ from worldmodel.data.replay import Replay
 from worldmodel.data.spec import Entry, Spec
 from worldmodel.data.steps import Steps
 from worldmodel.data.storage import entries, unflatten
-from worldmodel.snapshots import DamagedError, read_json, read_tensors, settle, settle_behind, write_json, write_tensors
+from worldmodel.snapshots import (
+    DamagedError,
+    checksum,
+    read_json,
+    read_tensors,
+    read_told,
+    settle_behind,
+    unused,
+    write_file,
+    write_tensors,
+)
+
+log = logging.getLogger("worldmodel")
 
 DESCRIPTION = "recording.json"
 FORMAT = 1
+UNFINISHED = "unfinished"
+EPISODE = "episode.safetensors"
 
 
 class Recorder:
@@ -41,10 +58,10 @@ class Recorder:
             present = Recording(self.folder)
             if differences := present.spec.differences(spec):
                 raise ValueError(f"{self.folder} is a recording of other spaces: {' '.join(differences)}")
-            if facts and facts not in present.made:
-                write_description(self.folder, spec, [*present.made, facts])
+            note(self.folder, [facts or {}])
         else:
-            write_description(self.folder, spec, [facts or {}])
+            described = {"format": FORMAT, "spec": spec.to_dict(), "facts": facts or {}, "also": []}
+            write_file(self.folder / DESCRIPTION, _as_json(described))
         self._names = list(entries(spec))
         self._open: list[list[Steps]] = [[] for _ in range(num_envs)]
         self.episodes = len(files(self.folder))
@@ -61,15 +78,19 @@ class Recorder:
                 self._write(self._open[env])
                 self._open[env] = []
 
-    def add_episode(self, steps: Steps) -> None:
-        """Write a whole episode, steps [T] that begin with the first and end with the last."""
+    def add_episode(self, steps: Steps, identity: str | None = None) -> None:
+        """Write a whole episode, steps [T] that begin with the first and end with the last.
+
+        Args:
+            identity: by which it is known wherever it is copied to; None: one that no other has.
+        """
         if not (steps.is_first[0] and steps.is_last[-1]) or steps.is_first[1:].any() or steps.is_last[:-1].any():
             raise ValueError(
                 "An episode has is_first at its first step, is_last at its last one, and neither in between."
             )
         tensors = {name: value for name, value in steps.flat().items() if name in self._names}
-        beside = self.folder / f".{os.getpid()}.safetensors"
-        write_tensors(beside, tensors)
+        beside = unused(self.folder, EPISODE)
+        write_tensors(beside, tensors, {"episode": identity or uuid.uuid4().hex})
         self._next = settle_behind(beside, partial(episode_file, self.folder), self._next)
         self.episodes += 1
 
@@ -79,16 +100,43 @@ class Recorder:
         self.add_episode(unflatten(stacked))
 
 
-def write_description(folder: Path, spec: Spec, made: Sequence[dict]) -> None:
-    """Write what the recording in a folder is of, and how its parts were made, at once or not at all."""
-    described = {"format": FORMAT, "spec": spec.to_dict(), "facts": made[0], "also": list(made[1:])}
-    beside = folder / f".{os.getpid()}.json"
-    write_json(beside, described)
-    settle(beside, folder / DESCRIPTION)
+def note(folder: Path, further: Sequence[dict], instead: dict | None = None) -> None:
+    """Write beside how the parts of a recording were made how further ones were, once each, and no longer ``instead``."""
+    described = read_json(folder / DESCRIPTION)
+    before = [described["facts"], *described.get("also", [])]
+    made = [facts for facts in before if facts != instead]
+    for facts in json.loads(json.dumps(further)):  # as they come back: JSON has lists for tuples
+        if facts and facts not in made:
+            made.append(facts)
+    if made != before:
+        described |= {"facts": made[0], "also": made[1:]}
+        write_file(folder / DESCRIPTION, _as_json(described))
+
+
+def _as_json(data: Any) -> bytes:
+    return (json.dumps(data, indent=2) + "\n").encode()
+
+
+@contextlib.contextmanager
+def taking_over(folder: Path, source: str, made: Sequence[dict]) -> Iterator[None]:
+    """Take the episodes of a source over into a recording, which says until the end that they are not all there.
+
+    Args:
+        made: how they were made.
+    """
+    mark = {UNFINISHED: source}
+    note(folder, [mark])
+    yield
+    note(folder, made, instead=mark)
 
 
 def episode_file(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.safetensors"
+
+
+def identity(file: Path) -> str:
+    """By which an episode is known wherever its file is copied to; those written without one, by what they are."""
+    return read_told(file).get("episode") or checksum(file)
 
 
 def next_number(folder: Path) -> int:
@@ -113,12 +161,23 @@ class Recording:
             raise FileNotFoundError(
                 f"{self.folder} has no {DESCRIPTION}: give the folder of a recording (collect.py --out)."
             )
+        unfinished = self._read_description()
+        self.files = files(self.folder)
+        for source in unfinished:
+            log.warning(
+                "%s lacks episodes of %s: taking them over was interrupted, and goes on where it is done again.",
+                self.folder, source,
+            )  # fmt: skip
+
+    def _read_description(self) -> list[str]:
+        """Returns the sources of which it has no more than a part."""
         description = read_json(self.folder / DESCRIPTION)
         if description["format"] != FORMAT:
             raise ValueError(f"{self.folder} is of format {description['format']}, this version reads format {FORMAT}.")
         self.spec, self.facts = Spec.from_dict(description["spec"]), description["facts"]
-        self.made: list[dict] = [self.facts, *description.get("also", [])]
-        self.files = files(self.folder)
+        told: list[dict] = [self.facts, *description.get("also", [])]
+        self.made = [facts for facts in told if UNFINISHED not in facts]
+        return [facts[UNFINISHED] for facts in told if UNFINISHED in facts]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -135,6 +194,8 @@ class Recording:
     def merge(self, other: Recording) -> int:
         """Take over the episodes of another recording of the same spaces, behind one's own; returns how many.
 
+        Those that are here already are not taken twice: what was interrupted goes on when it is done again.
+
         Raises:
             ValueError: other spaces, naming what differs.
         """
@@ -144,15 +205,16 @@ class Recording:
             )
         if other.folder.resolve() == self.folder.resolve():
             raise ValueError(f"{self.folder} cannot be merged with itself.")
-        if further := [facts for facts in other.made if facts and facts not in self.made]:
-            self.made += further
-            write_description(self.folder, self.spec, self.made)
-        number = next_number(self.folder)
-        for file in other.files:
-            shutil.copyfile(file, beside := self.folder / f".{os.getpid()}.safetensors")
-            number = settle_behind(beside, partial(episode_file, self.folder), number)
-            self.files.append(episode_file(self.folder, number - 1))
-        return len(other)
+        known = {identity(file) for file in self.files}
+        taken = [file for file in other.files if identity(file) not in known]
+        with taking_over(self.folder, str(other.folder.resolve()), other.made):
+            number = next_number(self.folder)
+            for file in taken:
+                shutil.copyfile(file, beside := unused(self.folder, EPISODE))
+                number = settle_behind(beside, partial(episode_file, self.folder), number)
+                self.files.append(episode_file(self.folder, number - 1))
+        self._read_description()
+        return len(taken)
 
     def observing(self, names: Sequence[str]) -> Spec:
         """The spec with these entries of the observation alone.

@@ -1,3 +1,5 @@
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,8 +11,9 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from worldmodel.data import Entry, Spec, Steps
+from worldmodel.data import Entry, Spec, Steps, recording
 from worldmodel.data.recording import Recorder, Recording
+from worldmodel.data.storage import unflatten
 
 SPEC = Spec.from_spaces(spaces.Dict(pose=spaces.Box(-1, 1, (2,)), mode=spaces.Discrete(3)), spaces.Box(-1, 1, (1,)))
 
@@ -71,12 +74,15 @@ def test_a_replay_of_it_gives_windows_inside_episodes(tmp_path):
 
 
 def recorded_pictures(folder, episodes: int = 3, length: int = 60) -> Recording:
+    """Pictures of noise; rewards count the steps of all episodes."""
     spec = Spec.from_spaces(spaces.Box(0, 255, (64, 64, 3), np.uint8), spaces.Box(-1, 1, (1,)))
     recorder, generator = Recorder(folder, spec, 1), torch.Generator().manual_seed(0)
-    for number in range(episodes * length):
-        one = step(number, first=number % length == 0, last=number % length == length - 1)
-        image = torch.randint(256, (1, 64, 64, 3), generator=generator).byte()
-        recorder.add(one._replace(observation={"image": image}), [0])
+    numbers = torch.arange(episodes * length).view(episodes, length)
+    for reward in numbers.float():
+        image = torch.randint(256, (length, 64, 64, 3), generator=generator, dtype=torch.uint8)
+        step = torch.arange(length)
+        no, action = torch.zeros(length, dtype=torch.bool), torch.zeros(length, 1)
+        recorder.add_episode(Steps({"image": image}, reward, step == 0, step == length - 1, no, action))
     return Recording(folder)
 
 
@@ -107,16 +113,18 @@ def flat(steps: Steps) -> list[torch.Tensor]:
     return [*steps.observation.values(), *steps[1:6], *steps.extras.values()]
 
 
-def test_a_window_of_pictures_is_read_in_a_millisecond(tmp_path):
-    recording = recorded_pictures(tmp_path)
-    window = recording.window(1, 5, 50)
-    assert window.reward.tolist() == list(range(65, 115)) and window.observation["image"].shape == (50, 64, 64, 3)
-    times = []
-    for start in range(10):
+def test_a_window_of_pictures_is_read_in_a_millisecond_however_long_the_episodes_are(tmp_path):
+    recorded = recorded_pictures(tmp_path, episodes=2, length=1_000)
+    window = recorded.window(1, 5, 50)
+    assert window.reward.tolist() == list(range(1_005, 1_055)) and window.observation["image"].shape == (50, 64, 64, 3)
+    replay, times = recorded.replay(mapped=True), []  # what training reads
+    for _ in range(20):
         began = time.perf_counter()
-        recording.window(start % 3, start, 50).observation["image"].clone()
+        steps, _ = replay.sample(1, 50)
         times.append(time.perf_counter() - began)
-    # 0.3 to 0.5 ms alone on the machine; the least of ten, since tests run beside other things.
+        assert steps.observation["image"].shape == (1, 50, 64, 64, 3) and bool((steps.reward.diff() == 1).all())
+    # Less than half of it alone on the machine; the least of twenty, since tests run beside other things. Whole episodes,
+    # of 12 MB each, would take several milliseconds.
     assert min(times) < 1e-3, times
 
 
@@ -129,6 +137,57 @@ def test_recordings_of_the_same_spaces_are_merged(tmp_path):
     assert [steps.reward.tolist() for steps in Recording(tmp_path / "one").episodes()] == [[1, 2], [3, 4], [5, 6]]
     with pytest.raises(ValueError, match="is a recording of other spaces than"):
         one.merge(recorded_pictures(tmp_path / "three", 1, 3))
+
+
+def test_a_merging_that_was_interrupted_says_so_and_goes_on_without_taking_anything_twice(
+    tmp_path, monkeypatch, caplog
+):
+    record(tmp_path / "all", [1, 2])
+    for numbers in ([3, 4], [3, 4], [5, 6]):
+        record(tmp_path / "two", numbers)
+    copy, copied = shutil.copyfile, []
+
+    def interrupted(file, target):
+        if copied:
+            raise KeyboardInterrupt
+        copied.append(file)
+        return copy(file, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "copyfile", interrupted)
+        Recording(tmp_path / "all").merge(Recording(tmp_path / "two"))
+    assert not caplog.text
+    all_of_them = Recording(tmp_path / "all")
+    assert len(all_of_them) == 2 and f"lacks episodes of {tmp_path / 'two'}" in caplog.text
+    caplog.clear()
+    assert all_of_them.merge(Recording(tmp_path / "two")) == 2, "alike they may be, and are still two"
+    for _ in range(2):
+        assert all_of_them.merge(Recording(tmp_path / "two")) == 0
+    expected = [[1, 2], [3, 4], [3, 4], [5, 6]]
+    assert [steps.reward.tolist() for steps in Recording(tmp_path / "all").episodes()] == expected
+    assert Recording(tmp_path / "all").made == [{"task": "made up"}] and not caplog.text
+
+
+def test_how_a_part_was_made_is_noted_once_as_it_comes_back(tmp_path):
+    for seed in (0, 0, 7, 0):
+        Recorder(tmp_path, SPEC, 1, {"hide": ("velocity",), "seed": seed})
+    made = Recording(tmp_path).made
+    assert made == [{"hide": ["velocity"], "seed": 0}, {"hide": ["velocity"], "seed": 7}]
+
+
+def test_processes_of_one_number_in_two_containers_write_into_one_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    write, others = recording.write_tensors, [record(tmp_path, [1, 2])]
+
+    def meanwhile(path, tensors, told):
+        write(path, tensors, told)
+        if others:
+            others.pop().add_episode(unflatten(tensors | {"reward": tensors["reward"] + 2}))
+
+    monkeypatch.setattr(recording, "write_tensors", meanwhile)
+    record(tmp_path, [3, 4])
+    found = sorted(steps.reward.tolist() for steps in Recording(tmp_path).episodes())
+    assert found == [[1, 2], [3, 4], [5, 6]]
 
 
 def test_nothing_is_replaced_where_an_episode_was_removed_or_somebody_else_writes(tmp_path):
