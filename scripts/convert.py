@@ -4,6 +4,7 @@
     python scripts/convert.py minari:D4RL/pen/human-v2 data/pen
     python scripts/convert.py data/monday data/all                         # behind the episodes that are there
 
+An episode is taken once: what was interrupted goes on where it is typed again.
 Recordings are what training reads; a dataset of Minari that is not on this machine is downloaded. Pictures are written as they
 are, unless told otherwise.
 """

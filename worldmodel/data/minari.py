@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from worldmodel.data.recording import DESCRIPTION, Recorder, Recording
+from worldmodel.data.recording import Recorder, Recording, identity, taking_over
 from worldmodel.data.spec import Entry, Spec
 from worldmodel.data.steps import Steps
 
@@ -30,8 +30,8 @@ AT_ONCE = 20  # episodes in memory while a dataset is written
 def to_minari(recording: Recording, name: str, *, jpeg: bool = False, **about: Any) -> None:
     """Write a recording as the Minari dataset ``name``, such as "reacher/random-v0", in Minari's own folder.
 
-    Observations keep their stored form: vectors flat, in a Dict. How the recording was made, its rendering included, is in the
-    dataset's description, as JSON.
+    Observations keep their stored form: vectors flat, in a Dict. How each part of the recording was made, its rendering
+    included, is in the dataset's description, as JSON.
 
     Args:
         jpeg: store pictures as Minari does unless told, as JPEG: smaller, and no longer what was seen. That is said.
@@ -54,7 +54,7 @@ def to_minari(recording: Recording, name: str, *, jpeg: bool = False, **about: A
     if jpeg and any(entry.kind == "image" for entry in recording.spec.observation.values()):
         log.warning("JPEG loses something of every picture: what is read back is not what was recorded.")
     observation, action = recording.spec.spaces()
-    about = {"description": json.dumps(recording.facts), "data_format": "hdf5", "jpeg_encoding": jpeg} | about
+    about = {"description": json.dumps(recording.made), "data_format": "hdf5", "jpeg_encoding": jpeg} | about
     dataset = None
     for buffers in _batches(_buffer(steps, recording.spec) for steps in recording.episodes()):
         if dataset is None:
@@ -73,26 +73,29 @@ def from_minari(name: str, folder: str | Path) -> Recording:
     Actions are stored in [-1, 1] between the bounds of the dataset's space, as ``envs.make`` takes them, so that the recording
     fits the environments of the same task. An episode without an end counts as one that was cut by a time limit.
 
+    Episodes that are there already are not taken twice: what was interrupted goes on when it is done again.
+
     Raises:
         ValueError: a name that is none of Minari's; spaces that have no stored form; ``folder`` holds a recording of other
-            spaces, or of this very dataset.
+            spaces.
     """
     _package()
     _check_name(name)
-    if (Path(folder) / DESCRIPTION).is_file() and any(facts.get("minari") == name for facts in Recording(folder).made):
-        raise ValueError(f"{folder} holds episodes of {name} already: give a folder of its own.")
     dataset = _package().load_dataset(name, download=name not in _package().list_local_datasets())
     own = Spec.from_spaces(dataset.observation_space, dataset.action_space)
     spec = dataclasses.replace(own, action=own.action.standard())
     environment = getattr(dataset.spec, "env_spec", None)
-    facts: dict[str, Any] = _told(dataset.storage.metadata.get("description")) | {"minari": name}
-    if environment is not None:
-        facts["task"] = {"task": environment.id}
-    recorder = Recorder(folder, spec, 1, facts)
+    known_task = {} if environment is None else {"task": {"task": environment.id}}
+    source = f"minari:{name}"
+    made = [facts | {"minari": name} | known_task for facts in _told(dataset.storage.metadata.get("description"))]
+    recorder = Recorder(folder, spec, 1, made[0])
+    known = {identity(file) for file in Recording(folder).files}
     outside = total = 0
-    for episode in dataset.iterate_episodes():
-        recorder.add_episode(_steps(episode, own))
-        outside, total = outside + _outside(episode.actions, own), total + len(episode.actions)
+    with taking_over(recorder.folder, source, made):
+        wanted = [number for number in dataset.episode_indices.tolist() if f"{source}/{number}" not in known]
+        for number, episode in zip(wanted, dataset.iterate_episodes(wanted), strict=True):
+            recorder.add_episode(_steps(episode, own), f"{source}/{number}")
+            outside, total = outside + _outside(episode.actions, own), total + len(episode.actions)
     if outside:
         log.warning(
             "%s of the %s actions of %s lie outside the bounds of its own space, and were put on them, as environments do.",
@@ -120,13 +123,13 @@ def _check_name(name: str) -> None:
         raise ValueError(f"{name!r} is no dataset's name: write it as reacher/random-v0, with a version.") from None
 
 
-def _told(description: Any) -> dict[str, Any]:
-    """How a recording was made, where ``to_minari`` wrote the description; {} where somebody else did."""
+def _told(description: Any) -> list[dict[str, Any]]:
+    """How the parts of a recording were made, where ``to_minari`` wrote the description; of one, nothing, where it did not."""
     try:
-        facts = json.loads(description or "")
+        made = json.loads(description or "")
     except (TypeError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
+        return [{}]
+    return made if isinstance(made, list) and made and all(isinstance(facts, dict) for facts in made) else [{}]
 
 
 def _package() -> Any:

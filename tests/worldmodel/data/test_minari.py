@@ -61,6 +61,31 @@ def test_what_goes_to_minari_comes_back_to_the_last_bit(tmp_path, action):
     assert "fast_rendering" in str(minari.load_dataset("walk/noise-v0").storage.metadata)
 
 
+def test_taking_a_dataset_goes_on_where_it_was_interrupted_and_takes_nothing_twice(tmp_path, monkeypatch, caplog):
+    there = recorded(tmp_path / "data", episodes=5)
+    Recorder(tmp_path / "data", there.spec, 1, {"task": {"fast_rendering": False}})  # a second part
+    to_minari(Recording(tmp_path / "data"), "walk/noise-v0")
+    add = Recorder.add_episode
+
+    def interrupted(recorder, *arguments):
+        if recorder.episodes == 2:
+            raise KeyboardInterrupt
+        add(recorder, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Recorder, "add_episode", interrupted)
+        from_minari("walk/noise-v0", tmp_path / "back")
+    assert len(Recording(tmp_path / "back")) == 2 and "lacks episodes of minari:walk/noise-v0" in caplog.text
+    for _ in range(2):
+        back = from_minari("walk/noise-v0", tmp_path / "back")
+        caplog.clear()
+        for expected, found in zip(there.episodes(), Recording(tmp_path / "back").episodes(), strict=True):
+            torch.testing.assert_close(found.reward, expected.reward)
+        assert not caplog.text
+    fast = [facts["task"]["fast_rendering"] for facts in back.made]
+    assert fast == [True, False] and all(facts["minari"] == "walk/noise-v0" for facts in back.made)
+
+
 def test_jpeg_loses_something_and_that_is_said(tmp_path, caplog):
     there = recorded(tmp_path / "data")
     to_minari(there, "walk/jpeg-v0", jpeg=True)
@@ -102,9 +127,6 @@ def test_what_cannot_be_written_is_said(tmp_path):
         to_minari(there, "walk/twice-v0")
     with pytest.raises(ValueError, match="'walk' is no dataset's name: write it as reacher/random-v0"):
         to_minari(there, "walk")
-    from_minari("walk/twice-v0", tmp_path / "back")
-    with pytest.raises(ValueError, match="holds episodes of walk/twice-v0 already"):
-        from_minari("walk/twice-v0", tmp_path / "back")
     nested = Spec.from_spaces(spaces.Box(-1, 1, (2,)), spaces.Discrete(2))
     nested = dataclasses.replace(nested, observation={"arm/joints": nested.observation["state"]})
     Recorder(tmp_path / "nested", nested, 1)
