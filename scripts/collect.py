@@ -29,7 +29,7 @@ from agents.config_file import read_config
 from agents.tasks import known_task
 from envs.suites import suite_of
 from worldmodel.data import Spec
-from worldmodel.data.recording import Recorder
+from worldmodel.data.recording import Recorder, next_number
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class CollectCommand:
     random_hold: float | None = None
     """How long random actions are held: n decisions with probability ∝ n^(−random_hold), 2 say; None: drawn anew each time."""
     seed: int = 0
+    """Of a recording's first call; further ones add the number of episodes that are there."""
     execution: Annotated[agents.ExecutionConfig, arg(name="")] = agents.ExecutionConfig()
 
     @property
@@ -73,11 +74,12 @@ def main() -> None:
         if command.episodes < 1:
             raise ValueError(f"Give at least one episode: got episodes={command.episodes}.")
         check_is_no_file(command.out, "--out")
-        tasks = command.recorded.make(command.seed)
+        seed = command.seed + next_number(command.out)  # no episode twice
+        tasks = command.recorded.make(seed)
         agent = None if command.policy == "random" else load_agent(Path(command.policy), tasks)
         execution = None if agent is None else agents.Execution(command.execution)
         spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
-        facts = {"task": vars(command.recorded), "policy": command.policy, "seed": command.seed}
+        facts = {"task": vars(command.recorded), "policy": command.policy, "seed": seed}
         recorder = Recorder(command.out, spec, tasks.num_envs, facts)
         began, started = recorder.episodes, time.monotonic()
         shown = [started]
@@ -97,7 +99,7 @@ def main() -> None:
             agent=agent,
             execution=execution,
             hold=command.random_hold,
-            seed=command.seed + began,
+            seed=seed,
             on_step=show,
         )
         tasks.close()

@@ -15,6 +15,7 @@ def test_episodes_are_recorded_with_pictures_beside_the_truth_and_more_are_added
     assert command("collect.py", *arguments).code == 0
     recording = Recording(tmp_path / "data")
     assert len(recording) == 6 and recording.facts["task"]["task"] == "dmc/reacher-easy"
+    assert [facts["seed"] for facts in recording.made] == [0, 3], "as they were drawn"
     episodes = list(recording.episodes())
     for steps in episodes:
         assert len(steps.reward) == 6, "five decisions of two steps, and where they end"
