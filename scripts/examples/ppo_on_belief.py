@@ -23,8 +23,8 @@ import worldmodel
 class Arguments:
     run: str = "runs/pendulum"
     """The folder of a trained model, whose actions are continuous."""
-    steps: int = 200_000
-    """Environment steps."""
+    decisions: int = 200_000
+    """Of all environments together, each of some environment steps where the task repeats actions."""
     num_envs: int = 8
     num_steps: int = 256
     """Decisions of each environment between two rounds of learning."""
@@ -66,7 +66,7 @@ def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__)
     torch.manual_seed(arguments.seed)
     tasks = envs.make(**agents.task_arguments(arguments.run), num_envs=arguments.num_envs, seed=arguments.seed)
-    count, rounds = arguments.num_envs, max(arguments.steps // (arguments.num_envs * arguments.num_steps), 1)
+    count, rounds = arguments.num_envs, max(arguments.decisions // (arguments.num_envs * arguments.num_steps), 1)
 
     model = worldmodel.load(arguments.run)
     belief = model.belief(count)
@@ -129,8 +129,8 @@ def main() -> None:
                 nn.utils.clip_grad_norm_(agent.parameters(), 0.5)
                 optimiser.step()
         recent = f"{np.mean(finished[-20:]):.1f}" if finished else "none yet"
-        steps = (round_number + 1) * count * arguments.num_steps
-        print(f"{steps:>9,} steps: return of the last episodes {recent}", flush=True)
+        decisions = (round_number + 1) * count * arguments.num_steps
+        print(f"{decisions:>9,} decisions: return of the last episodes {recent}", flush=True)
     tasks.close()
 
 

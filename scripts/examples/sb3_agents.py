@@ -1,6 +1,6 @@
 """Stable-Baselines3's PPO on raw observations, on our encoder, on our belief, or inside our model's dream.
 
-python scripts/examples/sb3_agents.py belief --run runs/pendulum --steps 100000
+python scripts/examples/sb3_agents.py belief --run runs/pendulum --decisions 100000
 """
 
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class Arguments:
     """What the agent learns on."""
     run: str = "runs/pendulum"
     """The folder of a trained model."""
-    steps: int = 100_000
-    """Environment steps; imagined ones inside a dream."""
+    decisions: int = 100_000
+    """Of all environments together, each of some environment steps where the task repeats actions; imagined inside a dream."""
     seed: int = 0
 
 
@@ -58,10 +58,11 @@ def main() -> None:
         seed=arguments.seed,
         device="cpu",
     )
-    agent.learn(arguments.steps)
+    agent.learn(arguments.decisions)  # and on to the end of a rollout
     mean, deviation = evaluate_policy(agent, real(5, arguments.seed + 1000), n_eval_episodes=10)
     print(
-        f"{arguments.kind}: return {mean:.1f} ± {deviation:.1f} (deviation) over 10 episodes after {arguments.steps:,} steps"
+        f"{arguments.kind}: return {mean:.1f} ± {deviation:.1f} (deviation) over 10 episodes after "
+        f"{agent.num_timesteps:,} decisions"
     )
 
 

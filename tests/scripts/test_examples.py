@@ -23,13 +23,13 @@ def run(tmp_path_factory) -> Path:
         ("gymnasium_belief.py", ["--steps", 250], "Features (4, 16)"),
         (
             "ppo_on_belief.py",
-            ["--steps", 400, "--num-steps", 25, "--minibatch", 50, "--epochs", 1],
-            "400 steps: return",
+            ["--decisions", 400, "--num-steps", 25, "--minibatch", 50, "--epochs", 1],
+            "400 decisions: return",
         ),
-        ("sb3_agents.py", ["raw", "--steps", 600], "raw: return -"),
-        ("sb3_agents.py", ["encoder", "--steps", 600], "encoder: return -"),
-        ("sb3_agents.py", ["belief", "--steps", 600], "belief: return -"),
-        ("sb3_agents.py", ["dream", "--steps", 600], "dream: return -"),
+        ("sb3_agents.py", ["raw", "--decisions", 600], "raw: return -"),
+        ("sb3_agents.py", ["encoder", "--decisions", 600], "encoder: return -"),
+        ("sb3_agents.py", ["belief", "--decisions", 600], "belief: return -"),
+        ("sb3_agents.py", ["dream", "--decisions", 600], "dream: return -"),
         ("torchrl_belief.py", ["--iterations", 1, "--horizon", 5], "round 1: mean reward -"),
     ],
 )
@@ -49,7 +49,7 @@ def test_models_of_pictures_and_of_hidden_velocities_are_plugged_in_as_they_see(
         assert said.code == 0, said.error
     for name, kinds in (("hidden", ("belief",)), ("pictures", ("raw", "encoder"))):
         for kind in kinds:
-            said = command("examples/sb3_agents.py", kind, "--run", tmp_path / name, "--steps", 300)
+            said = command("examples/sb3_agents.py", kind, "--run", tmp_path / name, "--decisions", 300)
             assert said.code == 0 and f"{kind}: return -" in said.out, said.error
 
 
