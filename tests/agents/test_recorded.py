@@ -15,6 +15,7 @@ from agents.recorded import RecordedStart, RecordedTasks
 from agents.stopping import Stopped
 from agents.watching import load_recording
 from worldmodel.data import Replay, Spec
+from worldmodel.data.mapped import MappedReplay
 from worldmodel.data.recording import Recorder, Recording
 
 COUNTING = "tiny:Counting-v0"
@@ -114,6 +115,29 @@ def test_offline_in_memory_and_from_disk_are_one_run(tmp_path):
             weights.append(one.agent.state_dict())
     for name, value in weights[0].items():
         assert torch.equal(value, weights[1][name]), name
+
+
+def test_offline_a_recurrent_model_writes_its_latents_beside_the_episodes_on_disk_and_goes_on_with_them(tmp_path):
+    recording = record(tmp_path / "data")
+    files = [file.read_bytes() for file in recording.files]
+    options = {"kind": "dreamerv3", "offline": True, "replay_device": "disk"}
+
+    def latents(one) -> torch.Tensor:
+        assert isinstance(one.replay, MappedReplay)
+        window, _ = one.replay.sample(1, 48, across_episodes=True, generator=torch.Generator())  # there is but one
+        return window.extras["deterministic"][0]
+
+    with trainer(tmp_path / "data", tmp_path / "run", steps=6, **options) as one:
+        assert not latents(one).any()
+        one.run()
+        written = latents(one)
+        # Four sequences of three steps an update.
+        assert one.learner.updates == 6 and 12 <= written.any(1).sum() <= 48
+    with trainer(tmp_path / "data", tmp_path / "run", steps=8, **options) as again:
+        assert torch.equal(latents(again), written)
+        again.run()
+        assert not torch.equal(latents(again), written)
+    assert [file.read_bytes() for file in recording.files] == files
 
 
 def test_where_there_is_no_environment_its_recording_is_enough(tmp_path):
