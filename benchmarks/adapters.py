@@ -2,7 +2,9 @@
 
     python benchmarks/adapters.py --out benchmarks/results/adapters.json
 
-Models of size 1m with first weights, in float32, on Pendulum-v1; the environments run in this process.
+Models of size 1m with first weights, in float32, on Pendulum-v1; the environments run in this process. What an adapter itself
+costs is the difference to the bare environment in the same library, less "belief alone", which is the model's share; of the
+encoder it is the difference to "encoder alone", of dreams of arrays that to those of tensors.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torchrl.envs import EnvBase, GymWrapper
 
 import agents
 import envs
 from agents.adapters import BeliefVectorWrapper, BeliefWrapper, DreamVectorEnv
-from agents.adapters.stable_baselines import BeliefVecEnv, GymnasiumVecEnv
+from agents.adapters.stable_baselines import BeliefVecEnv, EncoderExtractor, GymnasiumVecEnv
 from agents.adapters.torch_rl import belief_environment
 from agents.run import versions
 from worldmodel import WorldModel
@@ -71,28 +74,44 @@ def adapters(model: WorldModel, count: int) -> dict[str, Callable[[], object]]:
 
     bare, believed = tasks(), BeliefVectorWrapper(tasks(), model)
     stable, stable_believed = GymnasiumVecEnv(tasks()), BeliefVecEnv(GymnasiumVecEnv(tasks()), model)
-    dream = DreamVectorEnv(model, replay_of(model), count)
-    for one in (bare, believed, stable, stable_believed, dream):
+    replay = replay_of(model)
+    dream, tensor_dream = (DreamVectorEnv(model, replay, count, tensors=tensors) for tensors in (False, True))
+    for one in (believed, stable, stable_believed, dream, tensor_dream):
         one.reset()
+    seen, _ = bare.reset()
+    belief, going_on = model.belief(count, draw=False), np.zeros(count, np.bool_)
+    belief.update(seen, None, ~going_on)
+    extractor = EncoderExtractor(bare.single_observation_space, model)
+    shown, vectors = model.spec.observation_arrays(seen)["state"], torch.zeros(count, model.spec.action.dim)
     steps = {
         "bare": lambda: bare.step(actions),
+        "belief alone": lambda: belief.update(seen, actions, going_on),
+        "encoder alone": torch.no_grad()(lambda: model.encoder({"state": shown})),
         "Gymnasium, vector": lambda: believed.step(actions),
         "Stable-Baselines3, bare": lambda: stable.step(actions),
         "Stable-Baselines3, belief": lambda: stable_believed.step(actions),
+        "Stable-Baselines3, encoder": lambda: extractor(shown),
         "dream": lambda: dream.step(actions),
+        "dream, tensors": lambda: tensor_dream.step(vectors),
     }
     if count == 1:
         single = BeliefWrapper(envs.make_single(TASK, time_limit=10**9), model)
         single.reset()
         steps["Gymnasium, single"] = lambda: single.step(actions[0])
-    torchrl = belief_environment(tasks(), model)
-    states = [torchrl.reset()]
+    return steps | {
+        "TorchRL, bare": torchrl_step(GymWrapper(tasks()), count),
+        "TorchRL, belief": torchrl_step(belief_environment(tasks(), model), count),
+    }
 
-    def torchrl_step() -> None:
+
+def torchrl_step(environment: EnvBase, count: int) -> Callable[[], object]:
+    states = [environment.reset()]
+
+    def step() -> None:
         states[0]["action"] = torch.zeros(count, 1)
-        _, states[0] = torchrl.step_and_maybe_reset(states[0])
+        _, states[0] = environment.step_and_maybe_reset(states[0])
 
-    return steps | {"TorchRL, belief": torchrl_step}
+    return step
 
 
 def main() -> None:
