@@ -1,20 +1,27 @@
 """What the representation is worth to somebody else's agent: Stable-Baselines3's PPO on what it may be given of a task.
 
-    python benchmarks/plugged.py                       # all of it, hours of two cores; goes on where it was stopped
+    python benchmarks/plugged.py                       # all of it; goes on where it was stopped
     python benchmarks/plugged.py --only pendulum       # one task
 
-For each task a world model is trained first (`dreamerv3`, size 1m, by scripts/train.py), on observations from which the
-velocities are hidden, or on pictures. Then PPO learns, three seeds each:
+PPO learns, with the same numbers for a task throughout:
 
     state      on the task's own observations, nothing hidden
-    seen       on what the model sees, as it is (pictures: by Stable-Baselines3's own CNN, the last three stacked)
+    seen       on what the model sees, as it is (pictures: by Stable-Baselines3's own CNN)
     pictures   on the task's pictures by that CNN, where the model sees vectors
     encoder    on the model's encoder, frozen
-    belief     on the model's belief
-    dream      inside the model: imagined steps alone
+    belief     on the model's belief, not drawn
+    dream      inside the model: imagined steps alone, and evaluated in the task
 
-with the same numbers of PPO's for a task throughout; of the model, one training. The model's own steps are taken off PPO's.
-Beliefs are not drawn. The records are results/plugged/<task>-<kind>-<seed>.json, the table results/plugged.md.
+The model (`dreamerv3`, size 1m, by scripts/train.py, one for each task) is trained where a record that needs it is missing: on
+observations from which the velocities are hidden, where everybody but `state` is given one observation at a time, so that they
+stay hidden; or on pictures, of which CNN and encoder are given the last three, as they are or as what the encoder makes of each.
+
+Returns are compared at equal environment steps, those of the model's own training included. A dream costs no others. Three
+seeds each, and one of the CNN. By estimate, from the speed of single parts, two and a half to three hours of two cores: 70
+minutes for the models, an hour and a quarter for PPO on vectors and features, 20 minutes for its CNN.
+
+The records are results/plugged/<task>-<kind>-<seed>.json, the tables results/plugged.md. A record that was made with another
+model than the one that is there, or with other numbers, is made anew.
 """
 
 from __future__ import annotations
@@ -22,210 +29,141 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import statistics
-import subprocess
-import sys
-import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from plugged_runs import EPISODES, KINDS, OF_THE_MODEL, ROOT, TASKS, Task, learn, model_told, train_model
+
+from worldmodel.snapshots import write_file
+
 RESULTS = ROOT / "benchmarks" / "results"
-KINDS = ("state", "seen", "pictures", "encoder", "belief", "dream")
 
 
-@dataclass(frozen=True)
-class Task:
-    task: str
-    steps: int
-    """Environment steps of PPO, those of the model's training included."""
-    model_steps: int
-    """Environment steps of the model's own training."""
-    seen: tuple[str, ...]
-    """Options of train.py that say what the model sees."""
-    ppo: dict[str, Any] = field(default_factory=dict)
-    """Its numbers for the task."""
-    options: tuple[str, ...] = ()
-    num_envs: int = 8
-
-    @property
-    def pixels(self) -> bool:
-        return "pixels" in self.seen
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        return tuple(kind for kind in KINDS if not (self.pixels and kind == "pictures"))
+def record_of(name: str, kind: str, seed: int) -> Path:
+    return RESULTS / "plugged" / f"{name}-{kind}-{seed}.json"
 
 
-TASKS = {
-    "pendulum": Task(
-        "Pendulum-v1",
-        100_000,
-        10_000,
-        ("--hide", "velocity"),
-        {"n_steps": 512, "batch_size": 256, "gae_lambda": 0.95, "gamma": 0.9, "n_epochs": 10, "learning_rate": 1e-3},
-        ("--train-ratio", "512"),
-    ),
-    "cartpole": Task(
-        "CartPole-v1",
-        50_000,
-        10_000,
-        ("--hide", "velocity"),
-        {"n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20, "learning_rate": 1e-3},
-        ("--train-ratio", "512"),
-    ),
-    "balance": Task(
-        "dmc/cartpole-balance",
-        100_000,
-        20_000,
-        ("--observation", "pixels", "--fast-rendering"),
-        {"n_steps": 512, "batch_size": 256, "gae_lambda": 0.95, "gamma": 0.99, "n_epochs": 10, "learning_rate": 3e-4},
-        ("--train-ratio", "256"),
-    ),
-}
+def read_record(name: str, kind: str, seed: int) -> dict[str, Any] | None:
+    """None where there is none, or half of one."""
+    path = record_of(name, kind, seed)
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        print(f"{path} cannot be read, and is made anew.", flush=True)
+        return None
 
 
-def train_model(task: Task, logdir: Path) -> None:
-    command = ["scripts/train.py", "dreamerv3", "--steps", str(task.model_steps)]
-    if any((logdir / "checkpoints").glob("*")):
-        command += ["--resume", str(logdir)]
-    else:
-        command += ["--task", task.task, *task.seen, "--size", "1m"]
-        command += [*task.options, "--logdir", str(logdir)]
-    print(shlex.join(["python", *command]), flush=True)
-    subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
+def missing(name: str, kinds: Sequence[str], model: dict[str, Any] | None) -> list[tuple[int, str]]:
+    """Seeds and kinds of which there is no record, or one made with another model or other numbers.
+
+    Args:
+        model: the one that is here; None: those of the records are as good, as long as they are one.
+    """
+    task, absent, digests = TASKS[name], [], set()
+    wanted = [(seed, kind) for kind in task.kinds if kind in kinds for seed in range(task.seeds_of(kind))]
+    for seed, kind in sorted(wanted):
+        record = read_record(name, kind, seed)
+        if record is None or record["told"] != json.loads(json.dumps(task.told(kind))):
+            absent.append((seed, kind))
+        elif kind in OF_THE_MODEL:
+            digests.add(record["model"]["digest"])
+            if model is not None and record["model"]["digest"] != model["digest"]:
+                absent.append((seed, kind))
+    if model is None and len(digests) > 1:
+        return [(seed, kind) for seed, kind in sorted(wanted) if kind in OF_THE_MODEL or (seed, kind) in absent]
+    return absent
 
 
-def environments(task: Task, kind: str, num_envs: int, seed: int, model: Any) -> Any:
-    """The task as PPO is to see it, in Stable-Baselines3's form."""
-    from stable_baselines3.common.vec_env import VecFrameStack, VecMonitor
-
-    import envs
-    from agents.adapters.stable_baselines import BeliefVecEnv, GymnasiumVecEnv
-
-    shown: dict[str, Any] = {}
-    if kind == "pictures" or (task.pixels and kind != "state"):
-        shown = {"observation": "pixels", "fast_rendering": task.task.startswith("dmc/")}
-    elif kind != "state":
-        shown = {"hide": ("velocity",)}
-    venv: Any = VecMonitor(GymnasiumVecEnv(envs.make(task.task, num_envs=num_envs, seed=seed, **shown)))
-    if kind == "pictures" or (kind == "seen" and task.pixels):
-        return VecFrameStack(venv, 3)
-    return BeliefVecEnv(venv, model) if kind in ("belief", "dream") else venv
-
-
-def learn(task: Task, kind: str, seed: int, logdir: Path) -> dict[str, Any]:
-    """One training of PPO, and what it then gets in the task itself."""
-    import torch
-    from stable_baselines3 import PPO
-    from stable_baselines3.common.evaluation import evaluate_policy
-    from stable_baselines3.common.vec_env import VecMonitor
-
-    import agents
-    import worldmodel
-    from agents.adapters import DreamVectorEnv
-    from agents.adapters.stable_baselines import GymnasiumVecEnv, policy_kwargs
-    from agents.run import versions
-    from worldmodel.data.recording import replay_of
-
-    torch.set_num_threads(2)
-    model = worldmodel.load(logdir)
-    numbers = dict(task.ppo)
-    if kind == "dream":
-        steps, spec = agents.load_recording(logdir, most=task.model_steps)
-        dream = DreamVectorEnv(model, replay_of([steps], spec), num_envs=64, horizon=15, seed=seed)
-        training: Any = VecMonitor(GymnasiumVecEnv(dream))
-        numbers["n_steps"] = max(task.num_envs * numbers["n_steps"] // 64, 1)
-    else:
-        training = environments(task, kind, task.num_envs, seed, model)
-    repeat = 2 if task.task.startswith("dmc/") else 1
-    picture = kind == "pictures" or (kind == "seen" and task.pixels)
-    several = hasattr(training.observation_space, "spaces")
-    policy = "MultiInputPolicy" if several else "CnnPolicy" if picture else "MlpPolicy"
-    kwargs = policy_kwargs(str(logdir)) if kind == "encoder" else {}
-    agent = PPO(policy, training, policy_kwargs=kwargs, seed=seed, device="cpu", **numbers)
-    began = time.monotonic()
-    # The model's own steps count as well: all that learn in the task have seen as much of it.
-    before = task.model_steps if kind in ("encoder", "belief") else 0
-    agent.learn((task.steps - before) // repeat)
-    seconds = time.monotonic() - began
-    judged = environments(task, kind, 5, seed + 1000, model)
-    returns, _ = evaluate_policy(agent, judged, n_eval_episodes=20, return_episode_rewards=True)
-    training.close()
-    judged.close()
-    return {
-        "task": task.task,
-        "kind": kind,
-        "seed": seed,
-        "return": statistics.mean(returns),
-        "returns": [float(value) for value in returns],
-        "env_steps": 0 if kind == "dream" else agent.num_timesteps * repeat,
-        "imagined_steps": agent.num_timesteps if kind == "dream" else 0,
-        "model_env_steps": task.model_steps if kind in ("encoder", "belief", "dream") else 0,
-        "seconds": round(seconds, 1),
-        "versions": versions(),
-    }
+def measure(name: str, kinds: Sequence[str], models: Path) -> None:
+    """Make the records of a task that are missing, and the model first where they need one."""
+    task, logdir = TASKS[name], models / name
+    model = model_told(logdir)
+    absent = missing(name, kinds, model)
+    if model is None and any(kind in OF_THE_MODEL for _, kind in absent):
+        train_model(task, logdir)
+        absent = missing(name, kinds, model_told(logdir))
+    for seed, kind in absent:
+        result = learn(task, kind, seed, logdir)
+        path = record_of(name, kind, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, (json.dumps(result, indent=1) + "\n").encode())
+        print(
+            f"{name} {kind} seed {seed}: {result['curve'][-1]['return']:.1f} in {result['seconds']:.0f} s", flush=True
+        )
+        summarise()
 
 
-def summarise(models: Path) -> None:
-    """The table of all records that are there."""
+def at(record: dict[str, Any], steps: int) -> float | None:
+    """The return after so many environment steps; a dream, which goes on without any, has its last one from the model's on."""
+    if record["kind"] == "dream":
+        return record["curve"][-1]["return"] if steps >= record["curve"][-1]["env_steps"] else None
+    return {point["env_steps"]: point["return"] for point in record["curve"]}.get(steps)
+
+
+def spread(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    return f"{statistics.mean(values):.0f}" + (f" ± {statistics.stdev(values):.0f}" if len(values) > 1 else "")
+
+
+def table(name: str, task: Task) -> list[str]:
+    """One task's rows; [] without a record."""
+    rows: list[list[str]] = []
+    models = {}
+    for kind in task.kinds:
+        records = [record for seed in range(task.seeds_of(kind)) if (record := read_record(name, kind, seed))]
+        if not records:
+            continue
+        models |= {record["model"]["digest"]: record["model"] for record in records if record["model"]}
+        found = [[value for record in records if (value := at(record, mark)) is not None] for mark in task.marks]
+        imagined = f"{records[0]['curve'][-1]['decisions']:,}" if kind == "dream" else ""
+        seconds = statistics.mean(record["seconds"] for record in records)
+        rows.append([kind, *map(spread, found), imagined, str(len(records)), f"{seconds / 60:.1f}"])
+    for model in models.values():
+        own = [f"{model['return']:.0f}" if mark == model["env_steps"] else "–" for mark in task.marks]
+        rows.append([f"({model['recipe']} itself)", *own, "", "1", f"{model['wall_seconds'] / 60:.1f}"])
+    if not rows:
+        return []
+    sees = "pictures" if task.pixels else "no velocities"
+    heads = ["PPO on", *(f"{mark:,} steps" for mark in task.marks), "imagined decisions", "seeds", "minutes each"]
+    lines = [heads, ["---"] * len(heads), *rows]
+    return [f"## {task.task}: the model sees {sees}", "", *(f"| {' | '.join(line)} |" for line in lines), ""]
+
+
+def summarise() -> None:
+    """The tables of all records that are there."""
     lines = [
         "# The representation in somebody else's agent",
         "",
-        f"Made by `python {Path(__file__).relative_to(ROOT)}`: what each row means stands at its head. Returns of 20 evaluation",
-        "episodes, means over PPO's seeds ± their deviation, of one model each.",
+        f"Made by `python {Path(__file__).relative_to(ROOT)}`: what each row means stands at its head. Returns are means of",
+        f"{EPISODES} evaluation episodes, over PPO's seeds ± their deviation, of one model each, at equal environment steps.",
+        "Those of the model's own training, the first column, are counted for encoder, belief and dream alike: there encoder",
+        "and belief have a policy that has learned nothing yet. A dream takes no steps of the task but the model's, and its",
+        "return, in every column, is the last one.",
         "",
-        "| task | PPO on | return | seeds | steps of PPO | steps of the model | seconds |",
-        "|---" * 7 + "|",
     ]
     for name, task in TASKS.items():
-        for kind in task.kinds:
-            paths = sorted((RESULTS / "plugged").glob(f"{name}-{kind}-*.json"))
-            rows = [json.loads(path.read_text()) for path in paths]
-            if not rows:
-                continue
-            means = [row["return"] for row in rows]
-            value = f"{statistics.mean(means):.0f}" + (f" ± {statistics.stdev(means):.0f}" if len(means) > 1 else "")
-            took = f"{rows[0]['env_steps']:,}" if rows[0]["env_steps"] else f"{rows[0]['imagined_steps']:,} imagined"
-            seconds = statistics.mean(row["seconds"] for row in rows)
-            cells = [task.task, kind, value, len(rows), took, f"{rows[0]['model_env_steps']:,}", f"{seconds:.0f}"]
-            lines.append(f"| {' | '.join(map(str, cells))} |")
-        result = models / name / "result.json"
-        if result.is_file():
-            own = json.loads(result.read_text())
-            numbers = f"{own['return']:.0f} | 1 | | {own['env_steps']:,} | {own['wall_seconds']:.0f}"
-            lines.append(f"| {task.task} | (dreamerv3 itself) | {numbers} |")
-    (RESULTS / "plugged.md").write_text("\n".join(lines) + "\n")
+        lines += table(name, task)
+    write_file(RESULTS / "plugged.md", "\n".join(lines).encode())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="the tasks whose name contains this")
     parser.add_argument("--kinds", nargs="*", default=KINDS, choices=KINDS, help="what PPO learns on")
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--models", type=Path, default=ROOT / "runs" / "plugged", help="where the models are trained")
-    parser.add_argument("--collect", action="store_true", help="run nothing, write the table alone")
+    parser.add_argument("--collect", action="store_true", help="run nothing, write the tables alone")
     arguments = parser.parse_args()
+    models = arguments.models.absolute()
     os.chdir(ROOT)
-    for name, task in TASKS.items():
-        if arguments.collect or arguments.only not in name:
-            continue
-        logdir = arguments.models / name
-        if not (logdir / "result.json").is_file():
-            train_model(task, logdir)
-        for seed in range(arguments.seeds):
-            for kind in (kind for kind in task.kinds if kind in arguments.kinds):
-                record = RESULTS / "plugged" / f"{name}-{kind}-{seed}.json"
-                if record.is_file():
-                    continue
-                result = learn(task, kind, seed, logdir)
-                record.parent.mkdir(parents=True, exist_ok=True)
-                record.write_text(json.dumps(result, indent=1) + "\n")
-                print(f"{name} {kind} seed {seed}: {result['return']:.1f} in {result['seconds']:.0f} s", flush=True)
-                summarise(arguments.models)
-    summarise(arguments.models)
+    for name in TASKS:
+        if not arguments.collect and arguments.only in name:
+            measure(name, arguments.kinds, models)
+    summarise()
 
 
 if __name__ == "__main__":
