@@ -153,8 +153,9 @@ class GaussianRSSM(Dynamics):
 
     def _advance(self, state: GaussianState, action: Tensor) -> Tensor:
         """The deterministic state one step on: [B, D]."""
-        inputs = F.elu(self.inputs(torch.cat([state.stochastic, action], dim=-1)))
-        return self.cell(inputs, state.deterministic.to(inputs.dtype)).float()
+        hidden = F.elu(self.inputs(torch.cat([state.stochastic, action], dim=-1)).float())
+        gates = self.cell.weight_ih, self.cell.weight_hh, self.cell.bias_ih, self.cell.bias_hh
+        return gaussian_sequence.gru(hidden, state.deterministic, *gates, compute_dtype(hidden.device))[0]
 
     def _gaussian(self, parameters: Tensor) -> Gaussian:
         """[..., 2 Z] → mean and standard deviation in float32."""

@@ -68,6 +68,30 @@ def multiply(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     return (x.to(dtype) @ weight.to(dtype).t()).float()
 
 
+def gru(
+    hidden: Tensor,
+    state: Tensor,
+    input_gates: Tensor,
+    state_gates: Tensor,
+    input_bias: Tensor,
+    state_bias: Tensor,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """One step of ``nn.GRUCell`` from hidden layer [B, H] and float32 state [B, D], with weights as it keeps them.
+
+    The products are in ``dtype``, the state stays float32: bfloat16 would round away what is remembered for long, which moves
+    by less than its last digit at each step.
+
+    Returns:
+        The next state, the reset and update gates, the candidate, and the old state's part of the candidate: [B, D] each.
+    """
+    from_input = (multiply(hidden, input_gates, dtype) + input_bias).chunk(3, dim=-1)
+    from_state = (multiply(state, state_gates, dtype) + state_bias).chunk(3, dim=-1)
+    reset, update = torch.sigmoid(from_input[0] + from_state[0]), torch.sigmoid(from_input[1] + from_state[1])
+    candidate = torch.tanh(from_input[2] + reset * from_state[2])
+    return torch.lerp(candidate, state, update), reset, update, candidate, from_state[2]
+
+
 def step_forward(
     w: Weights,
     state: Tensor,
@@ -89,15 +113,12 @@ def step_forward(
         The next state, sample, mean and standard deviation, and what the backward needs.
     """
     inputs = action + multiply(sample, w.sample_in, dtype)
-    from_input = (multiply(F.elu(inputs), w.input_gates, dtype) + w.input_bias).chunk(3, dim=-1)
-    from_state = (multiply(state, w.state_gates, dtype) + w.state_bias).chunk(3, dim=-1)
-    reset, update = torch.sigmoid(from_input[0] + from_state[0]), torch.sigmoid(from_input[1] + from_state[1])
-    candidate = torch.tanh(from_input[2] + reset * from_state[2])
-    state = torch.lerp(candidate, state, update)
+    gates = w.input_gates, w.state_gates, w.input_bias, w.state_bias
+    state, reset, update, candidate, state_candidate = gru(F.elu(inputs), state, *gates, dtype)
     hidden = evidence + multiply(state, w.state_in, dtype)
     mean, raw = (multiply(F.elu(hidden), w.out, dtype) + w.out_bias).chunk(2, dim=-1)
     std = F.softplus(raw) + least
-    return state, mean + std * noise, mean, std, Kept(inputs, reset, update, candidate, from_state[2], hidden, raw)
+    return state, mean + std * noise, mean, std, Kept(inputs, reset, update, candidate, state_candidate, hidden, raw)
 
 
 @torch.library.custom_op("worldmodel::gaussian_recur", mutates_args=())

@@ -112,6 +112,29 @@ def test_gradients_of_the_sequence_are_those_of_its_steps_and_resets_stop_them()
     assert not found[0][1][3][2].any() and found[0][1][3][0].any(), "nothing passes the reset at the first step"
 
 
+def test_in_bfloat16_what_moves_slowly_is_remembered_step_by_step_as_at_once():
+    one, length = make(), 400
+    with torch.no_grad():
+        one.cell.bias_hh[8:16] = 6.0  # the update gate: a step moves the state by a quarter of a percent
+        one.cell.bias_hh[16:] = 3.0
+    embed, action = torch.randn(2, length, E), torch.rand(2, length, A)
+    is_first = torch.zeros(2, length, dtype=torch.bool)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        torch.manual_seed(1)
+        expected = one.filter(embed, action, is_first).states
+        torch.manual_seed(1)
+        state, previous, stepwise = one.initial(2), torch.zeros(2, A), []
+        for t in range(length):
+            state = one.update(state, previous, embed[:, t], is_first[:, t])
+            previous = action[:, t]
+            stepwise.append(state.deterministic)
+        imagined = one.step(state, previous).deterministic
+        seen = one.update(state, previous, embed[:, 0], is_first[:, 0]).deterministic
+    assert imagined.dtype == torch.float32 and torch.equal(imagined, seen), "imagination remembers alike"
+    torch.testing.assert_close(torch.stack(stepwise, 1), expected.deterministic, rtol=0.02, atol=0.02)
+    assert stepwise[-1].mean() > 0.5 > stepwise[length // 4].mean(), "it still moves where bfloat16 would stand still"
+
+
 def test_the_operators_hold_what_they_promise_to_compilers():
     one = make()
     embed, action, is_first = inputs()
