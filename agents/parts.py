@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from agents.behaviours.base import behaviours
 from agents.behaviours.planners import PlannerConfig, planners
 from agents.optimisers import OptimiserConfig
-from agents.published import DREAMER_SIZES, dreamer_decoder
+from agents.published import DREAMER_SIZES, RECIPES, dreamer_decoder
 from agents.recipe_config import Recipe
 from worldmodel.decoders import DecoderConfig, ImageDecoderConfig, SeveralDecoderConfig
-from worldmodel.dynamics import dynamics
+from worldmodel.dynamics import DynamicsConfig, dynamics
 from worldmodel.encoders import EncoderConfig, SeveralEncoderConfig, encoders
 from worldmodel.model import WorldModelConfig
 from worldmodel.objectives import ObjectiveConfig, objectives
@@ -55,7 +55,7 @@ def with_parts(recipe: Recipe, parts: Parts) -> Recipe:
     """
     model, behaviour = recipe.agent.model, recipe.agent.behaviour
     if parts.dynamics:
-        model = dataclasses.replace(model, dynamics=exchanged(dynamics, parts.dynamics, model.dynamics, WIDTHS))
+        model = dataclasses.replace(model, dynamics=exchanged_dynamics(parts.dynamics, model.dynamics, recipe.size))
         present = [objectives.name(one) for one in model.objectives]
         missing = [objectives.config(name) for name in model.dynamics.objectives if name not in present]
         model = dataclasses.replace(model, objectives=(*model.objectives, *missing))
@@ -119,6 +119,17 @@ def exchanged(registry: Registry[Any], text: str, present: Config, kept: Sequenc
         return dataclasses.replace(present, **options)  # type: ignore[type-var]
     shared = {field.name for field in dataclasses.fields(registry.config_class(name))} & set(kept)
     return registry.config(name, **({key: getattr(present, key) for key in shared if hasattr(present, key)} | options))
+
+
+def exchanged_dynamics(text: str, present: DynamicsConfig, size: str) -> DynamicsConfig:
+    """The dynamics that ``text`` names: the present ones, or with the numbers of their own published system at ``size``.
+
+    Where that has no such size, they keep the widths of the present ones.
+    """
+    kind = dynamics.config_class(dynamics.read(text)[0])
+    published = (one.build(size).agent.model.dynamics for one in RECIPES.values() if size in one.sizes)
+    own = (config for config in (present, *published) if type(config) is kind)
+    return exchanged(dynamics, text, next(own, present), WIDTHS)
 
 
 def with_objectives(recipe: Recipe, names: Sequence[str]) -> Recipe:

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 
 import agents
-from agents.parts import WIDTHS, exchanged, objectives_named
+from agents.parts import exchanged_dynamics, objectives_named
 from agents.published import dreamer_decoder
 from worldmodel import Representation, RepresentationConfig, objectives
 from worldmodel.data import Spec
-from worldmodel.dynamics import dynamics as known_dynamics
 from worldmodel.encoders import PatchEncoderConfig, SeveralEncoderConfig
 from worldmodel.objectives import ObjectiveConfig
 
@@ -68,7 +67,7 @@ def model_of(
         dynamics = dynamics or "rssm"
     if plain == "mae":
         encoder = dataclasses.replace(encoder, images=PatchEncoderConfig(units=64, layers=2, heads=4))
-    chosen = exchanged(known_dynamics, dynamics, published.dynamics, WIDTHS) if dynamics else None
+    chosen = exchanged_dynamics(dynamics, published.dynamics, size) if dynamics else None
     return RepresentationConfig((config,), encoder, chosen)
 
 

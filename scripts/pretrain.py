@@ -26,14 +26,13 @@ from tyro.conf import AvoidSubcommands, arg
 
 import agents
 from agents.config_file import read_config, write_config
-from agents.parts import WIDTHS, exchanged, objectives_named
+from agents.parts import exchanged_dynamics, objectives_named
 from agents.pretraining import Pretrainer, PretrainingConfig
 from agents.published import dreamer_decoder
 from agents.run import alone_in
 from agents.stopping import Stopped
 from worldmodel import Representation, RepresentationConfig, objectives
 from worldmodel.data.recording import Recording
-from worldmodel.dynamics import dynamics as known_dynamics
 from worldmodel.encoders import PatchEncoderConfig, SeveralEncoderConfig
 from worldmodel.loading import CHECKPOINTS
 from worldmodel.registry import config_to_dict
@@ -94,7 +93,7 @@ def named_parts(names: list[str], size: str, images: str, dynamics: str) -> Repr
         raise ValueError(f"There is no encoder of images {images!r}: give convolutional or patches.")
     if images == "patches":
         encoder = dataclasses.replace(encoder, images=PatchEncoderConfig())
-    chosen = exchanged(known_dynamics, dynamics, published.dynamics, WIDTHS) if dynamics else None
+    chosen = exchanged_dynamics(dynamics, published.dynamics, size) if dynamics else None
     return RepresentationConfig(objectives_named(names, decoder=dreamer_decoder(size)), encoder, chosen)
 
 

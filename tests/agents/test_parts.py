@@ -11,6 +11,7 @@ from agents.behaviours import ShootingConfig, TemporalDifferenceConfig
 from agents.behaviours.planners import ICEMConfig, planners
 from agents.learner import Learner
 from agents.parts import Parts, with_parts
+from agents.published import RECIPES
 from worldmodel.dynamics import RSSMConfig, SimNormDynamicsConfig, dynamics
 from worldmodel.encoders import (
     ConvolutionalEncoderConfig,
@@ -33,10 +34,20 @@ def changed(name, **parts):
 
 
 def test_widths_stay_those_of_the_size_and_what_is_given_wins():
-    model = changed("dreamerv3", dynamics="gaussian-rssm,hidden=48").agent.model
-    assert (model.dynamics.deterministic, model.dynamics.hidden) == (512, 48)
+    model = with_parts(agents.recipe("dreamerv3", "25m"), Parts(dynamics="gaussian-rssm,hidden=48")).agent.model
+    assert (model.dynamics.deterministic, model.dynamics.hidden) == (3072, 48), "planet has no size 25m"
     behaviour = changed("dreamerv3", behaviour="temporal-difference").agent.behaviour
     assert isinstance(behaviour, TemporalDifferenceConfig) and behaviour.units == 64
+
+
+@pytest.mark.parametrize(("name", "size"), [("tdmpc2", "1m"), ("dreamerv3", "1m"), ("planet", "1m"), ("planet", "5m")])
+def test_dynamics_have_the_numbers_of_their_own_system_at_the_size_of_that_name(name, size):
+    systems = {"tdmpc2": "simnorm", "dreamerv3": "rssm", "planet": "gaussian-rssm"}
+    for system, kind in systems.items():
+        if size in RECIPES[system].sizes:
+            found = with_parts(agents.recipe(name, size), Parts(dynamics=kind)).agent.model.dynamics
+            assert found == agents.recipe(system, size).agent.model.dynamics
+    assert changed(name, dynamics="rssm,hidden=48").agent.model.dynamics == RSSMConfig(512, 48, classes=4)
 
 
 def test_a_part_that_is_there_keeps_its_settings():
