@@ -1,4 +1,4 @@
-"""When a run is evaluated, and what is filmed then."""
+"""When a run is evaluated and filmed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from agents.trainer_config import TrainerConfig
 
 
 class Evaluations:
-    """The evaluations of a run, on environments of their own.
+    """The evaluations of a run, on environments of their own, and its films: at evaluations, or without them by themselves.
 
     Args:
-        tasks: nobody else uses them; None for a run without evaluations, which is filmed at its end alone.
+        tasks: nobody else uses them; None for a run without evaluations, whose films show imagination alone.
         filming: None for a run without films.
 
     Raises:
@@ -38,15 +38,19 @@ class Evaluations:
     ) -> None:
         self.agent, self.tasks, self.execution = agent, tasks, execution
         self.config, self.filming, self.seed = config, filming, seed
+        self._evaluates = tasks is not None and config.eval_every > 0
+        self._film_every = -(-config.steps // config.films) if config.films else 0
         self._camera = EpisodeCamera(tasks) if tasks is not None and filming is not None else None
         if tasks is not None:
             for episodes in (config.eval_episodes, config.final_episodes):
                 check_episodes(episodes, tasks.num_envs)
 
     def due(self, env_steps: int, counters: Counters) -> bool:
-        """Whether it is time for one before the end."""
-        every = self.config.eval_every
-        return bool(every) and self.tasks is not None and counters.next_evaluation <= env_steps < self.config.steps
+        """Whether it is time, before the end, for an evaluation, or for a film where there are none."""
+        if self._evaluates:
+            return counters.next_evaluation <= env_steps < self.config.steps
+        first = max(counters.next_film, self._film_every)
+        return self.filming is not None and first <= env_steps < self.config.steps
 
     def run(
         self,
@@ -57,7 +61,7 @@ class Evaluations:
         *,
         final: bool = False,
     ) -> Evaluation | None:
-        """Evaluate, write the result, and film where that is due; None without environments.
+        """Evaluate, write the result, and film where that is due; None without an evaluation.
 
         Args:
             on_step: called after each step of the environments; what it raises breaks the evaluation off.
@@ -65,7 +69,7 @@ class Evaluations:
         """
         filmed = self.filming is not None and (final or env_steps >= counters.next_film)
         result = None
-        if self.tasks is not None:
+        if self.tasks is not None and (final or self._evaluates):
             result = evaluate(
                 self.agent,
                 self.tasks,
@@ -81,7 +85,7 @@ class Evaluations:
         if self.config.eval_every:
             counters.next_evaluation = next_multiple(env_steps, self.config.eval_every)
         if filmed and self.filming is not None:
-            counters.next_film = next_multiple(env_steps, -(-self.config.steps // self.config.films))
+            counters.next_film = next_multiple(env_steps, self._film_every)
             if self._camera is not None:
                 self.filming.episode(metrics.tensorboard, env_steps, self._camera.take(), self._camera.fps)
             self.filming.imagination(metrics.tensorboard, env_steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import numpy as np
@@ -122,9 +123,22 @@ def test_watching_asks_for_environments_that_draw(tmp_path):
         tiny_trainer(pendulum(), tmp_path, watch=True)
 
 
-def test_a_run_without_evaluations_shows_what_it_imagines_at_its_end(tmp_path):
-    tiny_trainer(pendulum(), tmp_path, films=2).run()
-    assert files(tmp_path) == ["000000040-imagination.gif", "000000040-latent-map.png"]
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_a_run_without_evaluations_shows_as_often_what_it_imagines(tmp_path, at_the_end):
+    others = pendulum(render_mode="rgb_array") if at_the_end else None
+    options = {"eval_every": 0 if at_the_end else 10, "final_episodes": 1, "films": 2}
+    result = tiny_trainer(pendulum(), tmp_path, evaluation_tasks=others, eval_episodes=1, **options).run()
+    kinds, ends = ("imagination.gif", "latent-map.png"), ("evaluation.gif",) * at_the_end
+    # Two over 40 steps, the first once something was learned.
+    assert files(tmp_path) == sorted(f"{s:09d}-{kind}" for s in (20, 40) for kind in kinds + ends * (s == 40))
+    assert (result is not None) == at_the_end
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert sum("eval/return" in row for row in rows) == at_the_end, "a film is no evaluation"
+
+
+def test_without_films_there_is_none(tmp_path):
+    tiny_trainer(pendulum(), tmp_path, films=0).run()
+    assert not (tmp_path / "films").exists()
 
 
 def test_a_camera_takes_a_hundred_pictures_of_a_long_episode():

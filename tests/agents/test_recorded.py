@@ -11,12 +11,14 @@ from tiny import PLAIN, tiny_agent, tiny_trainer
 import agents
 import envs
 from agents.collecting import collect
+from agents.filming import Filming
 from agents.recorded import RecordedStart, RecordedTasks
 from agents.stopping import Stopped
 from agents.watching import load_recording
 from worldmodel.data import Replay, Spec
 from worldmodel.data.mapped import MappedReplay
 from worldmodel.data.recording import Recorder, Recording
+from worldmodel.visualize.inspection import InspectionConfig
 
 COUNTING = "tiny:Counting-v0"
 
@@ -166,6 +168,17 @@ def test_the_library_call_learns_offline_as_well(tmp_path):
             films=0,
         )
     assert evaluation is not None and evaluation.returns == [7.0, 7.0]
+
+
+def test_learning_offline_is_filmed_as_it_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(Filming, "inspection", InspectionConfig(updates=3))
+    record(tmp_path / "data")
+    with trainer(tmp_path / "data", tmp_path / "run", steps=8, offline=True, films=2) as one:
+        one.run()
+    assert sorted(path.name for path in (tmp_path / "run" / "films").glob("*.gif")) == [
+        "000000004-imagination.gif",
+        "000000008-imagination.gif",
+    ]
 
 
 def test_a_run_goes_on_with_the_episodes_that_it_began_with_alone(tmp_path):

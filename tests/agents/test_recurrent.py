@@ -139,7 +139,7 @@ def test_a_loss_is_finite_and_every_parameter_but_the_slow_ones_learns():
 
 def test_a_run_ends_with_the_errors_of_its_imagination_by_horizon(tmp_path):
     tasks = own_environments(AutoresetMode.SAME_STEP, 1, length=30)
-    agents.train(tiny_agent(tasks, kind="dreamerv3"), tasks, steps=90, logdir=tmp_path, execution=PLAIN)
+    agents.train(tiny_agent(tasks, kind="dreamerv3"), tasks, steps=90, logdir=tmp_path, execution=PLAIN, films=0)
     errors = json.loads((tmp_path / "result.json").read_text())["open_loop"]
     assert [len(values) for values in errors.values()] == [15] * 4
 

@@ -217,5 +217,5 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path):
     finally:
         process.kill()
         process.wait()
-    agents.train(tiny_agent(tasks), tasks, steps=20, logdir=tmp_path, execution=PLAIN)
+    agents.train(tiny_agent(tasks), tasks, steps=20, logdir=tmp_path, execution=PLAIN, films=0)
     assert (tmp_path / "result.json").is_file()
