@@ -27,6 +27,8 @@ class Behaviour(nn.Module):
 
     hot_paths: ClassVar[tuple[str, ...]] = ()
     """Methods of tensors to tensors that take most of the time of ``act``, fit to be compiled on their own."""
+    one_graph: bool = True
+    """Whether ``act`` is traced as one graph, which is what a CUDA graph is captured from."""
 
     def initial(self, batch_size: int) -> Memory:
         """The memory at the first step of an episode, for each of N environments."""

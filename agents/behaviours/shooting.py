@@ -34,6 +34,7 @@ class Shooting(Behaviour):
         super().__init__()
         self.config, self.action = config, spec.action
         self.planner = planners.make(config.planner, action=spec.action)
+        self.one_graph = self.planner.one_graph
         self.register_buffer("device", torch.zeros(()), persistent=False)  # tells where the model is
 
     def forward(self, model: WorldModel, scene: Scene) -> Outcome:

@@ -115,6 +115,7 @@ class TemporalDifferencePlanning(Behaviour):
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False).eval()
         self.register_buffer("scale", torch.ones(()))
         self.planner = planners.make(config.planner, action=spec.action)
+        self.one_graph = self.planner.one_graph or not config.plan
 
     def train(self, mode: bool = True) -> TemporalDifferencePlanning:
         """As nn.Module.train; the target critics stay in evaluation mode, without dropout."""

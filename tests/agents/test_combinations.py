@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from gymnasium import spaces
 from tiny import BINS, PLAIN, batch, tiny_dreamer, tiny_recipe
 
 import agents
+from agents.actor import Actor
 from agents.behaviours import ActorCriticConfig, MPPIConfig, ShootingConfig, TemporalDifferenceConfig
 from agents.behaviours.planners import CEMConfig, GradientConfig, ICEMConfig, RandomShootingConfig
 from agents.execution import Execution
@@ -126,6 +128,27 @@ def test_every_planner_finds_more_than_chance_in_a_trained_model_and_acts(kind, 
         )
     assert found.value.mean() > of_chance.mean()
     assert_acts(agent, discrete)
+
+
+@pytest.mark.parametrize("behaviour", [name for name in BEHAVIOURS if name != "gradient"])
+def test_a_decision_is_one_graph(behaviour):
+    agent = agent_of("simnorm", behaviour, discrete=False).eval()
+    compiled, found = torch.compile(agent.act, fullgraph=True, backend="eager"), []
+    observation = {name: value[:, 0] for name, value in batch(agent.spec).observation.items()}
+    for act in (agent.act, compiled):
+        torch.manual_seed(1)
+        found.append(act(observation, torch.ones(4, dtype=torch.bool), agent.initial(4), explore=True)[0])
+    torch.testing.assert_close(*found)
+    torch._dynamo.reset()
+
+
+def test_where_a_plan_takes_gradients_nothing_is_captured():
+    asked = []
+    capturing = SimpleNamespace(captures=True, device=torch.device("cpu"), compile=lambda f: asked.append(f) or f)
+    for behaviour in BEHAVIOURS:
+        agent = agent_of("simnorm", behaviour, discrete=False)
+        Actor(agent, capturing, 1, explore=True)
+        assert (agent.act in asked) == (behaviour != "gradient")
 
 
 def test_the_pairs_are_all_that_there_are():

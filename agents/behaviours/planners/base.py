@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,6 +50,9 @@ class Planner:
 
     Continuous actions stay within ±1; discrete ones are one-hot, one for each categorical.
     """
+
+    one_graph: ClassVar[bool] = True
+    """Whether a plan is traced as one graph."""
 
     def initial(self, batch_size: int, device: torch.device) -> Memory:
         """The memory at the start of an episode, tensors [N, ...]."""

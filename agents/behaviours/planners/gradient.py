@@ -45,6 +45,8 @@ class GradientPlanner(Planner):
     heads must pass gradients.
     """
 
+    one_graph = False  # torch traces no torch.autograd.grad
+
     def __init__(self, config: GradientConfig, *, action: ActionSpec) -> None:
         self.config, self.action = config, action
         self.sequences = sequences_for(action, config.horizon, start_std=1.0, min_std=0.0, max_std=1.0, uniform=0.0)
