@@ -28,7 +28,7 @@ class Watch:
     """The last steps of a task's first environment with a small picture of each.
 
     Raises:
-        ValueError: the environments draw nothing.
+        ValueError: the environments draw nothing, or observe pictures of another size: a film shows pictures of one.
     """
 
     def __init__(self, tasks: gymnasium.vector.VectorEnv, spec: Spec) -> None:
@@ -36,6 +36,12 @@ class Watch:
             raise ValueError(
                 "Watching needs environments that draw: make them with render_mode='rgb_array', if they have it, or leave it out."
             )
+        for name, entry in spec.observation.items():
+            if entry.kind == "image" and entry.shape[:2] != (SIDE, SIDE):
+                raise ValueError(
+                    f"The task observes pictures already, {name!r} of {entry.shape[0]} × {entry.shape[1]}, and films show them: "
+                    f"leave out watch, whose pictures are {SIDE} × {SIDE}."
+                )
         self.tasks, self.spec = tasks, watched_spec(spec)
         self.replay = Replay(self.spec, CAPACITY)
         self._frame = torch.zeros(SIDE, SIDE, 3, dtype=torch.uint8)

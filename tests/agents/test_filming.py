@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -16,7 +18,8 @@ from tiny import own_environments, tiny_trainer
 import envs
 from agents.filming import EpisodeCamera, Filming
 from agents.stopping import Stopped
-from agents.watching import FRAME, load_recording, picture
+from agents.watching import FRAME, Watch, load_recording, picture
+from worldmodel.data import Spec
 from worldmodel.visualize.inspection import InspectionConfig
 
 
@@ -121,6 +124,21 @@ def test_a_stopped_run_goes_on_watching_as_if_it_had_never_stopped(tmp_path):
 def test_watching_asks_for_environments_that_draw(tmp_path):
     with pytest.raises(ValueError, match="make them with render_mode='rgb_array'"):
         tiny_trainer(pendulum(), tmp_path, watch=True)
+
+
+def test_watching_is_refused_where_pictures_of_another_size_are_observed():
+    tasks = SimpleNamespace(render_mode="rgb_array")
+    for side in (32, 64):
+        pictures = spaces.Dict(
+            {"camera": spaces.Box(0, 255, (side, side, 3), "uint8"), "pose": spaces.Box(-1, 1, (2,))}
+        )
+        spec = Spec.from_spaces(pictures, spaces.Discrete(2))
+        if side == 64:
+            assert FRAME in Watch(tasks, spec).spec.observation
+            continue
+        with pytest.raises(ValueError, match=r"'camera' of 32 × 32, and films show them: leave out watch") as caught:
+            Watch(tasks, spec)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("at_the_end", [False, True])
