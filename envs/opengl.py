@@ -65,6 +65,14 @@ def keep_windows_away() -> None:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
+def draw_with_one_thread() -> None:
+    """Have Mesa's llvmpipe draw with one thread in this process, unless told otherwise; before OpenGL is first used.
+
+    It takes one for each core, and processes side by side then stand in each other's way: two draw hardly more than one does.
+    """
+    os.environ.setdefault("LP_NUM_THREADS", "1")
+
+
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Keep the garbage collector away while something is drawn.

@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from envs.episodes import ReplayableEpisodes
+from envs.opengl import draw_with_one_thread
 from envs.pixels import picture
 from envs.wrappers import NonFiniteError, UnsupportedSpaceError
 
@@ -153,6 +154,7 @@ def run(connection: Connection, lifeline: Connection, pickled: bytes) -> None:
     _die_with_parent(lifeline)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides what it means
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    draw_with_one_thread()
     environments: list[ReplayableEpisodes] = []
     try:
         number = 0

@@ -185,6 +185,16 @@ def test_a_failure_at_construction_is_raised_with_its_traceback():
         envs.make("Troublesome-v0", num_envs=2, workers=2, trouble="construction")
 
 
+@pytest.mark.parametrize(("asked", "threads"), [(None, 1), ("3", 3)])
+def test_workers_draw_with_one_thread_each_unless_told_otherwise(monkeypatch, asked: str | None, threads: int):
+    monkeypatch.delenv("LP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("LP_NUM_THREADS", asked)
+    tasks = trouble("threads", render_mode="rgb_array")
+    assert [int(frame.max()) for frame in tasks.render()] == [threads] * 4
+    tasks.close()
+
+
 def test_a_failure_to_render_is_raised_and_the_episode_goes_on():
     tasks = envs.make("Troublesome-v0", num_envs=2, workers=2, trouble="render", render_mode="rgb_array")
     tasks.reset()

@@ -16,7 +16,8 @@ class Troublesome(gymnasium.Env):
     """Six steps an episode, observing (step, draw of the episode); makes trouble at one step of the victim's episode.
 
     Args:
-        trouble: "none", "raise", "die", "exit", "hang", "stop", "nan observation", "inf reward" or "construction".
+        trouble: "none", "raise", "die", "exit", "hang", "stop", "nan observation", "inf reward", "construction",
+            "render", or "threads" for frames that tell how many threads Mesa is to draw with.
         step: at which it happens; 0 is the reset.
         victim: seed of the only episode in which it happens, or None for every episode.
     """
@@ -44,6 +45,8 @@ class Troublesome(gymnasium.Env):
     def render(self):
         if self.trouble == "render":
             raise OSError("no screen")
+        if self.trouble == "threads":
+            return np.full((4, 4, 3), int(os.environ.get("LP_NUM_THREADS", 0)), np.uint8)
         return np.full((4, 4, 3), self.steps, np.uint8)
 
     def _observe(self):
