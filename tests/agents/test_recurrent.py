@@ -91,20 +91,27 @@ def test_an_update_starts_from_what_is_stored_and_renews_it(tmp_path):
         assert torch.equal(deterministic[position[row]], expected)
 
 
-def test_new_steps_are_learned_from_before_others(tmp_path):
+def test_new_steps_are_learned_from_once_before_others_the_oldest_first(tmp_path):
     tasks = own_environments(AutoresetMode.NEXT_STEP, 1, length=50)
     trainer = tiny_trainer(tasks, tmp_path, kind="dreamerv3", steps=40, recipe={"train_ratio": 24.0})
-    starts, sample = [], trainer.replay.sample
+    sample, served, idle = trainer.replay.sample, [], []
 
     def spy(*arguments, **options):
         steps, index = sample(*arguments, **options)
-        starts.extend(index[:, 0].tolist())
+        if "fresh_every" in options:  # the watch for a collapse samples too, for no update
+            added, starts = trainer.replay.steps_added[0], index[:, 0].tolist()
+            # Every three steps begins a window of four, which overlaps the last one by its context.
+            due = [start for start in range(0, added - 3, 3) if start not in served][:4]
+            assert starts[: len(due)] == due
+            served.extend(due)
+            if not due:
+                idle.append(starts[0] == served[-1])
         return steps, index
 
     trainer.replay.sample = spy
     trainer.run()
-    firsts = [start for start in dict.fromkeys(starts) if start % 3 == 0]
-    assert set(range(0, 36, 3)) <= set(firsts), "a window every three steps, each overlapping by its context"
+    assert served == list(range(0, 37, 3))
+    assert len(idle) > 30 and sum(idle) < len(idle) / 2, "between them others are drawn, not the newest again"
 
 
 def test_no_update_is_made_up_for_the_random_decisions(tmp_path):
