@@ -179,7 +179,7 @@ class Noting(Objective):
 
 def test_each_objective_is_handed_its_own_pending_writes():
     one = model(objectives=(ConsistencyConfig(),))
-    one.objectives.extend([Noting(2.0), Noting(3.0)])
+    one.learn_from([*one.objectives, Noting(2.0), Noting(3.0)])
     outcome = one(one.scene(stream()))
     assert {"consistency", "noting 2.0", "noting 3.0", "reward", "continuation"} == set(outcome.losses)
     torch.testing.assert_close(outcome.losses["noting 3.0"], 1.5 * outcome.losses["noting 2.0"])

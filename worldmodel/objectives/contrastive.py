@@ -154,6 +154,7 @@ class MoCo(JointEmbedding):
     def __init__(self, config: MoCoConfig, *, embed_dim: int, feature_dim: int | None = None) -> None:
         super().__init__(config, embed_dim=embed_dim, feature_dim=feature_dim)
         self.temperature, self.scope, self.target_rate = config.temperature, config.negatives, 1 - config.decay
+        self.over_batch = config.negatives == "episode"  # otherwise it is told from keys of past batches alone
         self.register_buffer("queue", torch.zeros(config.queue, self.outputs))
         # −1 where there is no key.
         self.register_buffer("queue_time", torch.full((config.queue,), -1))

@@ -56,7 +56,7 @@ BY_THEMSELVES = [
 
 @pytest.mark.parametrize(("name", "with_dynamics"), BY_THEMSELVES)
 def test_what_an_episode_teaches_depends_on_no_later_one(name, with_dynamics):
-    place = Place(name, with_dynamics)
+    place = with_history(Place(name, with_dynamics), STEPS)
     later = (STEPS.is_first[:, 1:].cumsum(1) > 0).unsqueeze(-1)
     later = torch.cat([torch.zeros_like(later[:, :1]), later], dim=1)
     taught = []
