@@ -95,7 +95,8 @@ class Belief:
             return embed.float(), None
         action = self._action(previous_action, first)
         state = self.model.dynamics.update(state, action, embed, first, draw=self.draw)
-        return self.model.dynamics.features(state).float(), state
+        # Rounding may put a feature an ulp beyond its limits, which the adapters' spaces state.
+        return self.model.dynamics.features(state).float().clamp(*self.model.feature_limits), state
 
     def _action(self, previous: Any, first: Tensor) -> Tensor:
         """Action vectors [N, A] of what the environments were told."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -79,6 +80,11 @@ class Representation(nn.Module):
     def feature_dim(self) -> int:
         """F: of the latent features, or of the embedding where there is no dynamics model."""
         return self.encoder.embed_dim if self.dynamics is None else self.dynamics.feature_dim
+
+    @property
+    def feature_limits(self) -> tuple[float, float]:
+        """What every latent feature lies between, up to rounding; infinite of an embedding."""
+        return (-math.inf, math.inf) if self.dynamics is None else self.dynamics.feature_limits
 
     def belief(self, num_envs: int, *, draw: bool = True) -> Belief:
         """A belief about N environments, for an agent of your own to read; it begins before their first step.

@@ -31,9 +31,15 @@ def check_spaces(model: Representation, observation: spaces.Space, action: space
         )
 
 
+def feature_space(model: Representation) -> spaces.Box:
+    """Of features [F], within the limits that the dynamics sets."""
+    low, high = model.feature_limits
+    return spaces.Box(low, high, (model.feature_dim,), np.float32)
+
+
 def belief_space(model: Representation, observation: spaces.Space, beside: bool) -> spaces.Space:
     """Of the features alone, a flat Box; or a Dict of them under "belief" and of what is observed beside them."""
-    box = spaces.Box(-np.inf, np.inf, (model.feature_dim,), np.float32)
+    box = feature_space(model)
     if not beside:
         return box
     own = dict(observation.spaces) if isinstance(observation, spaces.Dict) else {BESIDE: observation}

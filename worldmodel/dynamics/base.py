@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -42,6 +43,8 @@ class Dynamics(nn.Module):
     """F"""
     deterministic_dim: int = 0
     """How many of the last features are deterministic, where the state has a stochastic part too."""
+    feature_limits: tuple[float, float] = (-math.inf, math.inf)
+    """What every feature lies between, up to rounding."""
 
     cut_matrices: tuple[tuple[str, ...], ...] = ()
     """Names of parameters that are parts of one matrix, cut for speed: whoever clips by tensor takes their norms together."""

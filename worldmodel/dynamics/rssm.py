@@ -58,6 +58,7 @@ class RSSMState(NamedTuple):
 class RSSM(Dynamics):
     """hₜ = f(hₜ₋₁, zₜ₋₁, aₜ₋₁); zₜ ~ q(hₜ, embeddingₜ) with evidence, zₜ ~ p(hₜ) without; features [zₜ, hₜ]."""
 
+    feature_limits = (-1.0, 1.0)  # one-hot draws, and means of hyperbolic tangents
     cut_matrices = (("evidence.weight", "recurrent.posterior_in"), ("recurrent.mix", "recurrent.mix_blocks"))
 
     def __init__(self, config: RSSMConfig, *, embed_dim: int, action_dim: int) -> None:

@@ -39,6 +39,7 @@ class SimNormState(NamedTuple):
 class SimNormDynamics(Dynamics):
     """z = SimNorm(LayerNorm(Linear(embedding))); next z = SimNorm(LayerNorm(MLP([z, action])))."""
 
+    feature_limits = (0.0, 1.0)
     stochastic = False
 
     def __init__(self, config: SimNormDynamicsConfig, *, embed_dim: int, action_dim: int) -> None:

@@ -41,6 +41,17 @@ def test_initial_states_have_a_row_each_and_features_are_vectors(one):
     assert type(stepped) is type(state) and [t.shape for t in stepped] == [t.shape for t in state]
 
 
+def test_features_lie_within_the_limits_that_are_declared(one):
+    embed, action, is_first = inputs()
+    low, high = (limit + sign * 1e-6 for limit, sign in zip(one.feature_limits, (-1, 1), strict=True))
+    with torch.no_grad():
+        for scale in (1, 100):
+            states = one.filter(scale * embed, action, is_first).states
+            for at in (states, one.step(state_at(states, 2), action[:, 2])):
+                features = one.features(at)
+                assert low <= features.min() and features.max() <= high
+
+
 def test_own_losses_have_a_value_for_each_step(one):
     for name, loss in one.filter(*inputs()).losses.items():
         assert loss.shape == (B, T), name
