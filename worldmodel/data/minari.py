@@ -7,10 +7,13 @@ For exchange, not for training: to read a window there, whole episodes are decod
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import logging
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,8 +41,8 @@ def to_minari(recording: Recording, name: str, *, jpeg: bool = False, **about: A
         about: of the dataset, such as ``author="…"`` and ``algorithm_name="random"``.
 
     Raises:
-        ValueError: a name that is none of Minari's; texts, of which the numbers of their words alone are kept; entries whose
-            names have a "/", which Minari reads as folders; a dataset of this name is there already.
+        ValueError: a name that is none of Minari's; no whole episode; texts, of which the numbers of their words alone are kept;
+            entries whose names have a "/", which Minari reads as folders; a dataset of this name is there already.
     """
     minari = _package()
     _check_name(name)
@@ -55,16 +58,17 @@ def to_minari(recording: Recording, name: str, *, jpeg: bool = False, **about: A
         log.warning("JPEG loses something of every picture: what is read back is not what was recorded.")
     observation, action = recording.spec.spaces()
     about = {"description": json.dumps(recording.made), "data_format": "hdf5", "jpeg_encoding": jpeg} | about
-    dataset = None
-    for buffers in _batches(_buffer(steps, recording.spec) for steps in recording.episodes()):
-        if dataset is None:
-            dataset = minari.create_dataset_from_buffers(
-                name, buffers, observation_space=observation, action_space=action, **about
-            )
-        else:
-            dataset.update_dataset_from_buffer(buffers)
-    if dataset is None:
+    if not len(recording):
         raise ValueError(f"{recording.folder} holds no whole episode.")
+    with _whole_or_not_at_all(name):
+        dataset = None
+        for buffers in _batches(_buffer(steps, recording.spec) for steps in recording.episodes()):
+            if dataset is None:
+                dataset = minari.create_dataset_from_buffers(
+                    name, buffers, observation_space=observation, action_space=action, **about
+                )
+            else:
+                dataset.update_dataset_from_buffer(buffers)
 
 
 def from_minari(name: str, folder: str | Path) -> Recording:
@@ -102,6 +106,31 @@ def from_minari(name: str, folder: str | Path) -> Recording:
             f"{outside:,}", f"{total:,}", name,
         )  # fmt: skip
     return Recording(folder)
+
+
+@contextlib.contextmanager
+def _whole_or_not_at_all(name: str) -> Iterator[None]:
+    """Have Minari write the dataset beside its folder, and put it there once it is complete.
+
+    Minari adds episodes to a dataset in place: one that was interrupted would read as a whole one of fewer episodes.
+    """
+    from minari.namespace import create_namespace, list_local_namespaces
+    from minari.storage import get_dataset_path
+
+    root, variable = get_dataset_path(), "MINARI_DATASETS_PATH"
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=root.parent) as apart:
+        before = os.environ.get(variable)
+        os.environ[variable] = apart
+        try:
+            yield
+        finally:
+            os.environ.pop(variable)
+            if before is not None:
+                os.environ[variable] = before
+        namespace = str(Path(name).parent)
+        if namespace != "." and namespace not in list_local_namespaces():
+            create_namespace(namespace)
+        os.rename(Path(apart) / name, root / name)
 
 
 def _outside(actions: Any, spec: Spec) -> int:

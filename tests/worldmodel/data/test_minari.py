@@ -86,6 +86,26 @@ def test_taking_a_dataset_goes_on_where_it_was_interrupted_and_takes_nothing_twi
     assert fast == [True, False] and all(facts["minari"] == "walk/noise-v0" for facts in back.made)
 
 
+def test_a_dataset_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    there, of_minari = recorded(tmp_path / "data"), minari.MinariDataset.update_dataset_from_buffer
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(minari.MinariDataset, "update_dataset_from_buffer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        to_minari(there, "walk/noise-v0")
+    assert not minari.list_local_datasets() and not list(tmp_path.glob(".unfinished-*"))
+    monkeypatch.setattr(minari.MinariDataset, "update_dataset_from_buffer", of_minari)
+    for name in ("walk/noise-v0", "walk/noise-v1", "noise-v0", "walk/slow/noise-v0"):
+        to_minari(there, name)
+    assert len(minari.list_local_datasets()) == 4 and set(minari.namespace.list_local_namespaces()) == {
+        "walk",
+        "walk/slow",
+    }
+    assert minari.load_dataset("walk/noise-v0").total_episodes == 23
+
+
 def test_jpeg_loses_something_and_that_is_said(tmp_path, caplog):
     there = recorded(tmp_path / "data")
     to_minari(there, "walk/jpeg-v0", jpeg=True)
