@@ -24,11 +24,12 @@ from typing import Annotated, Any
 import torch
 import tyro
 from command import one_sentence_errors
-from comparison_models import beside, model_of, names_of, what_hinders
+from comparison_models import beside, model_of, names_of, teaches_dynamics, what_hinders
 from comparison_report import report
 from tyro.conf import arg
 
 import agents
+from agents.learner import context_steps
 from agents.optimisers import OptimiserConfig
 from agents.pretraining import Pretrainer, PretrainingConfig
 from envs.distractions import distract, distraction
@@ -184,13 +185,17 @@ def compared(
     """Train, and ask: what it knows, its rank, and the milliseconds of an update."""
     torch.manual_seed(seed)
     representation = Representation.from_config(model, spec).to(execution.device)
-    milliseconds = 0.0
+    milliseconds, teaches = 0.0, False
     if model.objectives:
         extras = representation.dynamics.stored() if representation.dynamics is not None else None
         observed = (e._replace(observation={n: e.observation[n] for n in spec.observation}) for e in episodes[0])
         replay = replay_of(observed, spec, extras=extras, seed=seed)
         trainer = Pretrainer(representation, model, replay, command.pretraining, execution, seed=seed)
         milliseconds = statistics.median(timed(trainer, command.pretraining.steps))
+        few = replay.glance(
+            2, command.pretraining.batch_length + context_steps(representation), device=execution.device
+        )
+        teaches = teaches_dynamics(representation.train(), few)
     representation.eval()
     train, test = (encode(representation, part, list(spec.observation), targets) for part in episodes)
     known = what_is_known(train, test, command.labels, seed=seed)
@@ -208,7 +213,8 @@ def compared(
         level: round(float(effective_rank(rows[:: max(1, len(rows) // 1000)])), 1)
         for level, rows in test.levels.items()
     }
-    return {"r2": r2, "by_target": by_target, "effective_rank": ranks, "milliseconds": round(milliseconds, 1)}
+    cost = {"milliseconds": round(milliseconds, 1), "teaches_dynamics": teaches}
+    return {"r2": r2, "by_target": by_target, "effective_rank": ranks} | cost
 
 
 def timed(trainer: Pretrainer, updates: int) -> Iterator[float]:

@@ -11,7 +11,7 @@ import agents
 from agents.parts import exchanged_dynamics, objectives_named
 from agents.published import dreamer_decoder
 from worldmodel import Representation, RepresentationConfig, objectives
-from worldmodel.data import Spec
+from worldmodel.data import Spec, Steps
 from worldmodel.encoders import PatchEncoderConfig, SeveralEncoderConfig
 from worldmodel.objectives import ObjectiveConfig
 
@@ -89,3 +89,18 @@ def what_hinders(model: RepresentationConfig, spec: Spec) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def teaches_dynamics(representation: Representation, steps: Steps) -> bool:
+    """Whether the objectives, and not the dynamics' own loss alone, have a gradient in the dynamics for steps [B, T]."""
+    if representation.dynamics is None:
+        return False
+    with torch.enable_grad():
+        scene = representation.scene(steps)
+        losses = representation(scene).losses
+        learned = [loss for name, loss in losses.items() if name not in scene.filtered.losses and loss.requires_grad]
+        if not learned:
+            return False
+        weights = [weight for weight in representation.dynamics.parameters() if weight.requires_grad]
+        gradients = torch.autograd.grad(torch.stack(learned).sum(), weights, allow_unused=True)
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)

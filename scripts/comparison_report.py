@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+UNTAUGHT = "\\*"
+
 
 def report(
     rows: list[dict[str, Any]],
@@ -62,11 +64,14 @@ def table(
     key = f"{level} linear"
     counts = {row["seed"] for row in rows}
     heads = [f"{condition}, {count:,}" for condition in conditions for count in labels]
+    learned = [row for row in rows if level == "feature" and row["milliseconds"]]
+    untaught = {row["objective"] for row in learned if not row.get("teaches_dynamics", True)}
     lines = [
         f"## The {level}\n",
         f"R² of a linear reader in other episodes, mean over targets{' ± deviation over seeds' if len(counts) > 1 else ''}, "
         "by condition and number of labels; then that of the 5 nearest neighbours and the effective rank, clean, with the most "
         "labels; and the median milliseconds of an update.\n",
+        *[f"{UNTAUGHT} learns from embeddings: of the dynamics, their own loss decides alone.\n"] * bool(untaught),
         f"| objective | {' | '.join(heads)} | neighbours | rank | ms |",
         "|---|" + "---:|" * (len(heads) + 3),
     ]
@@ -82,7 +87,7 @@ def table(
         ranks = [row["effective_rank"][level] for row in own if level in row["effective_rank"]]
         costs = [row["milliseconds"] for row in own if row["milliseconds"]]
         cells += [f"{statistics.mean(values):.0f}" if values else "–" for values in (ranks, costs)]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name}{UNTAUGHT * (name in untaught)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

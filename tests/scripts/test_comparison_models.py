@@ -8,10 +8,11 @@ from commands import SCRIPTS
 from gymnasium import spaces
 
 import worldmodel
-from worldmodel.data import Spec
+from worldmodel.data import Spec, Steps
 
 sys.path.insert(0, str(SCRIPTS))
-from comparison_models import RANDOM, RANDOM_PATCHES, beside, model_of
+from comparison_models import RANDOM, RANDOM_PATCHES, beside, model_of, teaches_dynamics
+from comparison_report import table
 
 SPEC = Spec.from_spaces(spaces.Dict({"image": spaces.Box(0, 255, (32, 32, 3), np.uint8)}), spaces.Box(-1, 1, (2,)))
 SHARED = {"size": "1m", "dynamics": "", "projector": (16, 8), "shorten": True}
@@ -37,3 +38,23 @@ def test_untrained_encoders_are_those_that_the_trained_ones_began_with():
         for one, random in zip(*(x.encoder.parameters() for x in found), strict=True):
             assert torch.equal(one, random)
         assert found[1].dynamics is not None, "features are known of it as well"
+
+
+def test_features_that_an_objective_has_not_shaped_are_marked():
+    steps = Steps(
+        {"image": torch.randint(256, (3, 5, 32, 32, 3), dtype=torch.uint8)},
+        torch.zeros(3, 5), *torch.zeros(3, 3, 5).bool(), torch.rand(3, 5, 2),
+    )  # fmt: skip
+    rows = []
+    for name in ("vicreg", "vicreg,between=steps", "reconstruction"):
+        config = model_of(name, SPEC, **(SHARED | {"dynamics": "rssm"}))
+        teaches = teaches_dynamics(worldmodel.Representation.from_config(config, SPEC), steps)
+        rows.append(
+            {"objective": name, "condition": "clean", "seed": 0, "teaches_dynamics": teaches, "milliseconds": 1}
+        )
+        rows[-1] |= {"r2": {"feature linear": [0.5], "embedding linear": [0.5]}, "effective_rank": {}}
+    assert [row["teaches_dynamics"] for row in rows] == [True, False, True]
+    names = [row["objective"] for row in rows]
+    features = table(rows, names, ["clean"], [10], "feature")
+    assert "| vicreg |" in features and "| vicreg,between=steps\\* |" in features and features.count("\\*") == 2
+    assert "\\*" not in table(rows, names, ["clean"], [10], "embedding")
