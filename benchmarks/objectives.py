@@ -1,6 +1,6 @@
 """All objectives on three pixel worlds, clean and distracted: the tables behind the README's page on them.
 
-    python benchmarks/objectives.py                    # the encoder alone: some four hours of two cores
+    python benchmarks/objectives.py                    # the encoder alone: some three hours and a half of two cores
     python benchmarks/objectives.py --dynamics rssm    # the same beside a recurrent model, whose features are probed as well
 
 It records what the worlds need, runs scripts/compare_objectives.py for each, two at a time on a core each, and goes on where it
@@ -54,7 +54,7 @@ def collect(world: str, data: Path) -> list[str]:
 def compare(world: str, data: Path, dynamics: str) -> list[str]:
     out = RESULTS / f"{world}{dynamics and f'-{dynamics}'}"
     command = ["scripts/compare_objectives.py", "--data", str(data / world), "--objectives", "all", *WITHIN_EPISODES]
-    command += ["--steps", "1000", "--distractions", "episode-noise:0.1", "background:0.5", "--out", str(out)]
+    command += ["--steps", "600", "--distractions", "episode-noise:0.1", "background:0.5", "--out", str(out)]
     if dynamics:
         return [*command, "--dynamics", dynamics, "--targets", *IN_FEATURES[world]]
     return [*command, "--seeds", str(SEEDS.get(world, 1)), "--targets", *IN_PICTURES[world]]

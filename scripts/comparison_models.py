@@ -62,13 +62,23 @@ def model_of(
         config = dataclasses.replace(config, **{k: v for k, v in shorter if getattr(config, k) == getattr(paper, k)})
         config = shifted_by_share(config, spec)
     if "projector" in (field.name for field in dataclasses.fields(config)):
-        config = dataclasses.replace(config, projector=projector)
+        config = narrowed(config, projector)
     if "feature_dim" in objectives.objectives.needs(config):
         dynamics = dynamics or "rssm"
     if plain == "mae":
         encoder = dataclasses.replace(encoder, images=PatchEncoderConfig(units=64, layers=2, heads=4))
     chosen = exchanged_dynamics(dynamics, published.dynamics, size) if dynamics else None
     return RepresentationConfig((config,), encoder, chosen)
+
+
+def narrowed(config: ObjectiveConfig, projector: tuple[int, ...]) -> ObjectiveConfig:
+    """With this projector, and the paper's predictor, if that is what it has, as many times as wide as its outputs as there."""
+    changed: dict[str, Any] = {"projector": projector}
+    paper = type(config)()
+    predictor = getattr(config, "predictor", None)
+    if projector and predictor is not None and predictor == paper.predictor:  # type: ignore[attr-defined]
+        changed["predictor"] = max(1, predictor * projector[-1] // paper.projector[-1])  # type: ignore[attr-defined]
+    return dataclasses.replace(config, **changed)
 
 
 def shifted_by_share(config: ObjectiveConfig, spec: Spec) -> ObjectiveConfig:

@@ -18,10 +18,11 @@ SPEC = Spec.from_spaces(spaces.Dict({"image": spaces.Box(0, 255, (32, 32, 3), np
 SHARED = {"size": "1m", "dynamics": "", "projector": (16, 8), "shorten": True}
 
 
-def test_shifts_are_the_papers_share_of_a_picture():
+def test_shifts_and_predictors_keep_the_papers_proportions():
     (byol,), (spr,) = (model_of(name, SPEC, **SHARED).objectives for name in ("byol", "spr"))
     assert byol.augmentation.shift == 2 and byol.projector == (16, 8)
     assert spr.augmentation is None
+    assert byol.predictor == 16 * 8, "as many times its inputs as published"
     (as_published,) = model_of("byol", SPEC, **(SHARED | {"shorten": False})).objectives
     assert as_published.augmentation.shift == 4
 
