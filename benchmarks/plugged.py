@@ -13,15 +13,15 @@ PPO learns, with the same numbers for a task throughout:
     dream      inside the model: imagined steps alone, and evaluated in the task
 
 The model (`dreamerv3`, size 1m, by scripts/train.py, one for each task) is trained where a record that needs it is missing: on
-observations from which the velocities are hidden, where everybody but `state` is given one observation at a time, so that they
-stay hidden; or on pictures, of which CNN and encoder are given the last three, as they are or as what the encoder makes of each.
+vectors from which the velocities are hidden, of which `seen`, `encoder` and `belief` are given one at a time, so that they stay
+hidden; or on pictures. A CNN, and an encoder of pictures, are given the last three, of which velocities can be told.
 
 Returns are compared at equal environment steps, those of the model's own training included. A dream costs no others. Three
-seeds each, and one of the CNN. By estimate, from the speed of single parts, two and a half to three hours of two cores: 70
-minutes for the models, an hour and a quarter for PPO on vectors and features, 20 minutes for its CNN.
+seeds each, and one of the CNN. By estimate, from the speed of single parts, some two hours and a quarter of two cores, more than
+half of it for the models.
 
 The records are results/plugged/<task>-<kind>-<seed>.json, the tables results/plugged.md. A record that was made with another
-model than the one that is there, or with other numbers, is made anew.
+model than the one that is there, or with other numbers, is made anew. Stopped by Ctrl-C or SIGTERM, a model's training saves.
 """
 
 from __future__ import annotations
@@ -29,16 +29,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from plugged_runs import EPISODES, KINDS, OF_THE_MODEL, ROOT, TASKS, Task, learn, model_told, train_model
 
+from envs import opengl
 from worldmodel.snapshots import write_file
 
 RESULTS = ROOT / "benchmarks" / "results"
+ROWS = {
+    "random": "random actions",
+    "state": "the whole state, velocities included",
+    "seen": "what the model sees, without velocities",
+    "pictures": "the last 3 pictures, by its own CNN",
+    "encoder": "our encoder, frozen",
+    "belief": "our belief",
+    "dream": "our dream alone",
+}
 
 
 def record_of(name: str, kind: str, seed: int) -> Path:
@@ -57,6 +69,11 @@ def read_record(name: str, kind: str, seed: int) -> dict[str, Any] | None:
         return None
 
 
+def of_today(task: Task, record: dict[str, Any]) -> bool:
+    """Whether a record was made with the numbers that the task has now."""
+    return record["told"] == json.loads(json.dumps(task.told(record["kind"])))
+
+
 def missing(name: str, kinds: Sequence[str], model: dict[str, Any] | None) -> list[tuple[int, str]]:
     """Seeds and kinds of which there is no record, or one made with another model or other numbers.
 
@@ -65,22 +82,25 @@ def missing(name: str, kinds: Sequence[str], model: dict[str, Any] | None) -> li
     """
     task, absent, digests = TASKS[name], [], set()
     wanted = [(seed, kind) for kind in task.kinds if kind in kinds for seed in range(task.seeds_of(kind))]
-    for seed, kind in sorted(wanted):
+    # What needs the model comes first, so that few days end with a model and without all that is of it.
+    wanted.sort(key=lambda one: (one[1] not in OF_THE_MODEL, one))
+    for seed, kind in wanted:
         record = read_record(name, kind, seed)
-        if record is None or record["told"] != json.loads(json.dumps(task.told(kind))):
+        if record is None or not of_today(task, record):
             absent.append((seed, kind))
         elif kind in OF_THE_MODEL:
             digests.add(record["model"]["digest"])
             if model is not None and record["model"]["digest"] != model["digest"]:
                 absent.append((seed, kind))
     if model is None and len(digests) > 1:
-        return [(seed, kind) for seed, kind in sorted(wanted) if kind in OF_THE_MODEL or (seed, kind) in absent]
+        return [(seed, kind) for seed, kind in wanted if kind in OF_THE_MODEL or (seed, kind) in absent]
     return absent
 
 
 def measure(name: str, kinds: Sequence[str], models: Path) -> None:
     """Make the records of a task that are missing, and the model first where they need one."""
-    task, logdir = TASKS[name], models / name
+    task = TASKS[name]
+    logdir = task.folder(models)
     model = model_told(logdir)
     absent = missing(name, kinds, model)
     if model is None and any(kind in OF_THE_MODEL for _, kind in absent):
@@ -97,10 +117,13 @@ def measure(name: str, kinds: Sequence[str], models: Path) -> None:
         summarise()
 
 
-def at(record: dict[str, Any], steps: int) -> float | None:
-    """The return after so many environment steps; a dream, which goes on without any, has its last one from the model's on."""
-    if record["kind"] == "dream":
-        return record["curve"][-1]["return"] if steps >= record["curve"][-1]["env_steps"] else None
+def at(task: Task, record: dict[str, Any], steps: int) -> float | None:
+    """The return after so many environment steps, of the task's if the agent had learned by then."""
+    if record["kind"] in ("dream", "random"):
+        there = steps == (task.model_steps if record["kind"] == "dream" else task.marks[0])
+        return record["curve"][-1]["return"] if there else None
+    if record["model"] and steps == task.model_steps:
+        return None  # of a policy that has learned nothing yet
     return {point["env_steps"]: point["return"] for point in record["curve"]}.get(steps)
 
 
@@ -110,26 +133,33 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.0f}" + (f" ± {statistics.stdev(values):.0f}" if len(values) > 1 else "")
 
 
+def label(task: Task, kind: str) -> str:
+    if kind == "seen" and task.pixels:
+        return ROWS["pictures"]
+    return ROWS[kind] + (" (of the last 3 pictures)" if kind == "encoder" and task.pixels else "")
+
+
 def table(name: str, task: Task) -> list[str]:
     """One task's rows; [] without a record."""
     rows: list[list[str]] = []
     models = {}
     for kind in task.kinds:
-        records = [record for seed in range(task.seeds_of(kind)) if (record := read_record(name, kind, seed))]
+        there = [read_record(name, kind, seed) for seed in range(task.seeds_of(kind))]
+        records = [record for record in there if record is not None and of_today(task, record)]
         if not records:
             continue
         models |= {record["model"]["digest"]: record["model"] for record in records if record["model"]}
-        found = [[value for record in records if (value := at(record, mark)) is not None] for mark in task.marks]
-        imagined = f"{records[0]['curve'][-1]['decisions']:,}" if kind == "dream" else ""
+        found = [[value for record in records if (value := at(task, record, mark)) is not None] for mark in task.marks]
         seconds = statistics.mean(record["seconds"] for record in records)
-        rows.append([kind, *map(spread, found), imagined, str(len(records)), f"{seconds / 60:.1f}"])
+        decisions = f"{records[0]['curve'][-1]['decisions']:,}" if kind != "random" else ""
+        rows.append([label(task, kind), *map(spread, found), decisions, str(len(records)), f"{seconds / 60:.1f}"])
     for model in models.values():
         own = [f"{model['return']:.0f}" if mark == model["env_steps"] else "–" for mark in task.marks]
         rows.append([f"({model['recipe']} itself)", *own, "", "1", f"{model['wall_seconds'] / 60:.1f}"])
     if not rows:
         return []
     sees = "pictures" if task.pixels else "no velocities"
-    heads = ["PPO on", *(f"{mark:,} steps" for mark in task.marks), "imagined decisions", "seeds", "minutes each"]
+    heads = ["PPO on", *(f"{mark:,} steps" for mark in task.marks), "its decisions", "seeds", "minutes each"]
     lines = [heads, ["---"] * len(heads), *rows]
     return [f"## {task.task}: the model sees {sees}", "", *(f"| {' | '.join(line)} |" for line in lines), ""]
 
@@ -139,11 +169,11 @@ def summarise() -> None:
     lines = [
         "# The representation in somebody else's agent",
         "",
-        f"Made by `python {Path(__file__).relative_to(ROOT)}`: what each row means stands at its head. Returns are means of",
-        f"{EPISODES} evaluation episodes, over PPO's seeds ± their deviation, of one model each, at equal environment steps.",
-        "Those of the model's own training, the first column, are counted for encoder, belief and dream alike: there encoder",
-        "and belief have a policy that has learned nothing yet. A dream takes no steps of the task but the model's, and its",
-        "return, in every column, is the last one.",
+        f"Made by `python {Path(__file__).resolve().relative_to(ROOT)}`: Stable-Baselines3's PPO, with the same numbers in every",
+        "row of a task, on what it may be given of it. Columns are environment steps, and those of the model's own training, the",
+        "first column, are counted for encoder, belief and dream: PPO on encoder and belief begins there, and a dream, whose",
+        f"decisions are imagined, takes no further ones. Returns are means of {EPISODES} evaluation episodes, ± the deviation of",
+        "PPO's seeds, of one model each; the model's own one, in brackets, is of 10 others. Its training takes minutes as well.",
         "",
     ]
     for name, task in TASKS.items():
@@ -160,6 +190,9 @@ def main() -> None:
     arguments = parser.parse_args()
     models = arguments.models.absolute()
     os.chdir(ROOT)
+    # So that SIGTERM, as Ctrl-C, has a model's training save before it ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    opengl.choose_backend()  # at the start, and not only at the first task of pictures
     for name in TASKS:
         if not arguments.collect and arguments.only in name:
             measure(name, arguments.kinds, models)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shlex
 import subprocess
 import sys
@@ -11,12 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-KINDS = ("state", "seen", "pictures", "encoder", "belief", "dream")
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+KINDS = ("random", "state", "seen", "pictures", "encoder", "belief", "dream")
 OF_THE_MODEL = ("encoder", "belief", "dream")
-DREAMS = 40
-"""Environments that are dreamed at once."""
-EPISODES = 10
+# Each start is filtered over eight steps: of pictures, four times as many would take longer than all that is imagined.
+DREAM = {"num_envs": 40, "horizon": 15, "starts": 256}
+EPISODES = 20
 """Of an evaluation, the same ones each time."""
 
 
@@ -46,6 +50,8 @@ class Task:
     """What the model sees, as arguments of envs.make."""
     repeat: int = 1
     num_envs: int = 8
+    normalise: bool = False
+    """Whether PPO learns from rewards divided by the deviation of its returns, where those are large."""
 
     def __post_init__(self) -> None:
         rollout = self.repeat * self.num_envs * self.ppo["n_steps"]
@@ -64,9 +70,18 @@ class Task:
         return "observation" in self.shown
 
     @property
-    def frames(self) -> int:
-        """How many last observations CNN and encoder are given: one where velocities are to stay hidden."""
-        return 3 if self.pixels else 1
+    def model_numbers(self) -> dict[str, Any]:
+        """What decides the model."""
+        return {"task": self.task, "seen": self.seen, "options": self.options, "model_steps": self.model_steps}
+
+    def folder(self, models: Path) -> Path:
+        """Where the model of these numbers is trained."""
+        digest = hashlib.sha256(json.dumps(self.model_numbers, sort_keys=True).encode()).hexdigest()
+        return models / f"{self.task.replace('/', '-')}-{digest[:8]}"
+
+    def frames_of(self, kind: str) -> int:
+        """How many last observations are seen at once: three pictures, of which velocities can be told, else one."""
+        return 3 if self.learns_pictures(kind) or (kind == "encoder" and self.pixels) else 1
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -77,15 +92,30 @@ class Task:
         return kind == "pictures" or (kind == "seen" and self.pixels)
 
     def steps_of(self, kind: str) -> int:
-        return self.picture_steps if self.learns_pictures(kind) else self.steps
+        return 0 if kind == "random" else self.picture_steps if self.learns_pictures(kind) else self.steps
 
     def seeds_of(self, kind: str) -> int:
-        return 1 if self.learns_pictures(kind) else 3
+        return 1 if self.learns_pictures(kind) or kind == "random" else 3
+
+    def ppo_of(self, kind: str) -> dict[str, Any]:
+        """PPO's numbers; those of its CNN learn at the rate of the CNNs in RL Baselines3 Zoo."""
+        return self.ppo | ({"learning_rate": 3e-4} if self.learns_pictures(kind) else {})
 
     def told(self, kind: str) -> dict[str, Any]:
         """What a record of this kind has been made with, in the form in which it is read back."""
-        numbers = {"ppo": self.ppo, "num_envs": self.num_envs, "frames": self.frames, "every": self.every}
-        return numbers | {"model_steps": self.model_steps, "steps": self.steps_of(kind)}
+        numbers = {"shown": shown_of(self, kind), "steps": self.steps_of(kind), "episodes": EPISODES}
+        if kind == "random":
+            return numbers
+        numbers |= {"ppo": self.ppo_of(kind), "num_envs": self.num_envs, "frames": self.frames_of(kind)}
+        numbers |= {"normalise": self.normalise, "every": self.every}
+        numbers |= {"model": self.model_numbers} if kind in OF_THE_MODEL else {}
+        return numbers | ({"dream": DREAM} if kind == "dream" else {})
+
+
+def shown_of(task: Task, kind: str) -> dict[str, Any]:
+    """What the environments show, as arguments of envs.make."""
+    plain: dict[str, dict[str, Any]] = {"random": {}, "state": {}, "pictures": {"observation": "pixels"}}
+    return plain.get(kind, task.shown)
 
 
 TASKS = {
@@ -97,11 +127,13 @@ TASKS = {
         every=10_000,
         ppo={
             "n_steps": 250,
-            "batch_size": 250,
+            "batch_size": 50,
             "gae_lambda": 0.95,
             "gamma": 0.9,
             "n_epochs": 10,
             "learning_rate": 1e-3,
+            "use_sde": True,
+            "sde_sample_freq": 4,
         },
         seen=("--hide", "velocity"),
         options=("--train-ratio", "512"),
@@ -115,7 +147,7 @@ TASKS = {
         every=5_000,
         ppo={"n_steps": 25, "batch_size": 200, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20, "learning_rate": 1e-3},
         seen=("--hide", "velocity"),
-        options=("--train-ratio", "512"),
+        options=("--train-ratio", "1024"),
         shown={"hide": ("velocity",)},
     ),
     "balance": Task(
@@ -126,7 +158,7 @@ TASKS = {
         every=20_000,
         ppo={
             "n_steps": 250,
-            "batch_size": 250,
+            "batch_size": 50,
             "gae_lambda": 0.95,
             "gamma": 0.99,
             "n_epochs": 10,
@@ -136,6 +168,8 @@ TASKS = {
         options=("--train-ratio", "256"),
         shown={"observation": "pixels", "fast_rendering": True},
         repeat=2,
+        # Returns are in the hundreds, further than a critic gets in these updates.
+        normalise=True,
     ),
 }
 
@@ -148,7 +182,15 @@ def train_model(task: Task, logdir: Path) -> None:
         command += ["--task", task.task, *task.seen, "--size", "1m", *task.options]
         command += ["--eval-every", "0", "--films", "0", "--logdir", str(logdir)]
     print(shlex.join(["python", *command]), flush=True)
-    subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
+    with subprocess.Popen([sys.executable, *command], cwd=ROOT) as process:
+        try:
+            code = process.wait()
+        except BaseException:  # whatever ends this: the training saves, and goes on from there
+            process.terminate()
+            process.wait()
+            raise
+    if code:
+        raise SystemExit(code)
 
 
 def model_told(logdir: Path) -> dict[str, Any] | None:
@@ -171,17 +213,16 @@ def environments(task: Task, kind: str, num_envs: int, seed: int, model: Any) ->
     from agents.adapters.stable_baselines import BeliefVecEnv, GymnasiumVecEnv
     from worldmodel import Representation
 
-    shown = {"state": {}, "pictures": {"observation": "pixels"}}.get(kind, task.shown)
-    venv: Any = VecMonitor(GymnasiumVecEnv(envs.make(task.task, num_envs=num_envs, seed=seed, **shown)))
+    venv: Any = VecMonitor(GymnasiumVecEnv(envs.make(task.task, num_envs=num_envs, seed=seed, **shown_of(task, kind))))
     if kind in ("belief", "dream"):
-        return BeliefVecEnv(venv, model)
+        # Imagined states are drawn: a policy that has learned from them is shown such.
+        return BeliefVecEnv(venv, model, draw=kind == "dream")
     if kind == "encoder":
         # In front of the policy it would give the same, computed anew in each epoch.
         alone = Representation(model.encoder, [])
         alone.spec = model.spec
         venv = BeliefVecEnv(venv, alone.eval())
-    stacked = task.frames > 1 and (kind == "encoder" or task.learns_pictures(kind))
-    return VecFrameStack(venv, task.frames) if stacked else venv
+    return VecFrameStack(venv, task.frames_of(kind)) if task.frames_of(kind) > 1 else venv
 
 
 def dreams(task: Task, seed: int, model: Any, logdir: Path) -> Any:
@@ -194,15 +235,43 @@ def dreams(task: Task, seed: int, model: Any, logdir: Path) -> Any:
     from worldmodel.data.recording import replay_of
 
     steps, spec = agents.load_recording(logdir, most=task.model_steps)
-    # Each start is filtered over eight steps: of pictures, four times as many would take longer than all that is imagined.
-    dream = DreamVectorEnv(model, replay_of([steps], spec), DREAMS, horizon=15, starts=256, seed=seed)
+    dream = DreamVectorEnv(model, replay_of([steps], spec), **DREAM, seed=seed)
     return VecMonitor(GymnasiumVecEnv(dream))
+
+
+class Random:
+    """Actions of the space, whatever is seen."""
+
+    num_timesteps = 0
+
+    def __init__(self, space: Any, seed: int) -> None:
+        self.space = space
+        space.seed(seed)
+
+    def predict(self, observation: Any, state: Any, **_: Any) -> tuple[Any, Any]:
+        return np.stack([self.space.sample() for _ in observation]), state
+
+
+def agent_of(task: Task, kind: str, seed: int, model: Any, logdir: Path) -> Any:
+    """PPO, in the environments that it is to learn in."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    numbers = task.ppo_of(kind)
+    if kind == "dream":
+        training = dreams(task, seed, model, logdir)
+        numbers["n_steps"] = task.num_envs * numbers["n_steps"] // DREAM["num_envs"]
+    else:
+        training = environments(task, kind, task.num_envs, seed, model)
+    if task.normalise:
+        training = VecNormalize(training, norm_obs=False, gamma=numbers["gamma"])
+    policy = "MultiInputPolicy" if hasattr(training.observation_space, "spaces") else "MlpPolicy"
+    return PPO(policy, training, seed=seed, device="cpu", **numbers)
 
 
 def learn(task: Task, kind: str, seed: int, logdir: Path) -> dict[str, Any]:
     """One training of PPO: what it gets in the task itself, from the beginning on, by the environment steps that were spent."""
     import torch
-    from stable_baselines3 import PPO
     from stable_baselines3.common.evaluation import evaluate_policy
 
     import worldmodel
@@ -210,15 +279,8 @@ def learn(task: Task, kind: str, seed: int, logdir: Path) -> dict[str, Any]:
 
     torch.set_num_threads(2)
     model = worldmodel.load(logdir) if kind in OF_THE_MODEL else None
-    numbers = dict(task.ppo)
-    if kind == "dream":
-        training = dreams(task, seed, model, logdir)
-        numbers["n_steps"] = task.num_envs * numbers["n_steps"] // DREAMS
-    else:
-        training = environments(task, kind, task.num_envs, seed, model)
-    policy = "MultiInputPolicy" if hasattr(training.observation_space, "spaces") else "MlpPolicy"
-    agent = PPO(policy, training, seed=seed, device="cpu", **numbers)
     judged = environments(task, kind, 5, seed + 1000, model)
+    agent = Random(judged.action_space, seed) if kind == "random" else agent_of(task, kind, seed, model, logdir)
     # All that learn from the model's steps have seen as much of the task.
     before = task.model_steps if model is not None else 0
     budget = task.steps_of(kind) - before
@@ -234,8 +296,9 @@ def learn(task: Task, kind: str, seed: int, logdir: Path) -> dict[str, Any]:
         if taken >= budget:
             break
         agent.learn(task.every // task.repeat, reset_num_timesteps=False)
-    training.close()
     judged.close()
+    if kind != "random":
+        agent.env.close()
     return {
         "task": task.task,
         "kind": kind,
