@@ -244,12 +244,12 @@ class Random:
 
     num_timesteps = 0
 
-    def __init__(self, space: Any, seed: int) -> None:
-        self.space = space
+    def __init__(self, space: Any, num_envs: int, seed: int) -> None:
+        self.space, self.num_envs = space, num_envs
         space.seed(seed)
 
     def predict(self, observation: Any, state: Any, **_: Any) -> tuple[Any, Any]:
-        return np.stack([self.space.sample() for _ in observation]), state
+        return np.stack([self.space.sample() for _ in range(self.num_envs)]), state
 
 
 def agent_of(task: Task, kind: str, seed: int, model: Any, logdir: Path) -> Any:
@@ -280,7 +280,11 @@ def learn(task: Task, kind: str, seed: int, logdir: Path) -> dict[str, Any]:
     torch.set_num_threads(2)
     model = worldmodel.load(logdir) if kind in OF_THE_MODEL else None
     judged = environments(task, kind, 5, seed + 1000, model)
-    agent = Random(judged.action_space, seed) if kind == "random" else agent_of(task, kind, seed, model, logdir)
+    agent = (
+        Random(judged.action_space, judged.num_envs, seed)
+        if kind == "random"
+        else agent_of(task, kind, seed, model, logdir)
+    )
     # All that learn from the model's steps have seen as much of the task.
     before = task.model_steps if model is not None else 0
     budget = task.steps_of(kind) - before
