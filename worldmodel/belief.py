@@ -95,8 +95,7 @@ class Belief:
             return embed.float(), None
         action = self._action(previous_action, first)
         state = self.model.dynamics.update(state, action, embed, first, draw=self.draw)
-        # Rounding may put a feature an ulp beyond its limits, which the adapters' spaces state.
-        return self.model.dynamics.features(state).float().clamp(*self.model.feature_limits), state
+        return self.model.dynamics.bounded_features(state), state
 
     def _action(self, previous: Any, first: Tensor) -> Tensor:
         """Action vectors [N, A] of what the environments were told."""

@@ -84,13 +84,13 @@ class DreamVectorEnv(VectorEnv):
             self._state = self._fresh()
         self._age = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         self._ticks = 0
-        return self._given(self._features(self._state)), {}
+        return self._given(self.model.dynamics.bounded_features(self._state)), {}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """One imagined decision everywhere; the actions as the environment that was learned hears them."""
         if self._state is None:
             raise RuntimeError("There is no dream yet: call reset() before step().")
-        action = self._heard(actions)
+        action, features = self._heard(actions), self.model.dynamics.bounded_features
         with self._own_draws():
             state, reward, continuation = self.model.arrive(self._state, action)
             self._age += 1
@@ -102,16 +102,12 @@ class DreamVectorEnv(VectorEnv):
                 self._draw_starts()
             self._state = where_first(ended, self._fresh(), state)
             self._age = self._age.masked_fill(ended, 0)
-            final, seen = self._features(state), self._features(self._state)
+            final, seen = features(state), features(self._state)
         info = self._info(final, ended)
         return self._given(seen), self._given(reward), self._given(terminated), self._given(truncated), info
 
     def close(self, **kwargs: Any) -> None:
         """Nothing is open."""
-
-    def _features(self, state: State) -> Tensor:
-        """[N, F], within the observation space, which rounding may leave by an ulp."""
-        return self.model.dynamics.features(state).float().clamp(*self.model.feature_limits)
 
     def _draw_starts(self) -> None:
         """States [starts] that were believed at replayed steps, the last of each episode left out."""

@@ -97,6 +97,12 @@ class Dynamics(nn.Module):
         """What heads, behaviours and users read of a state: [..., F]."""
         raise NotImplementedError
 
+    def bounded_features(self, state: State) -> Tensor:
+        """Features [..., F] in float32 and exactly within ``feature_limits``, as spaces state them: without this rounding may
+        put one an ulp beyond.
+        """
+        return self.features(state).float().clamp(*self.feature_limits)
+
 
 def map_state(function: Callable[..., Tensor], *states: State) -> State:
     """Apply ``function`` to the corresponding tensors of one or more states."""

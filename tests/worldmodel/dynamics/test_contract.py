@@ -50,6 +50,12 @@ def test_features_lie_within_the_limits_that_are_declared(one):
             for at in (states, one.step(state_at(states, 2), action[:, 2])):
                 features = one.features(at)
                 assert low <= features.min() and features.max() <= high
+        beyond = type(states)(*(tensor + 1e-6 for tensor in map(torch.ones_like, states)))
+        bounded = one.bounded_features(beyond)
+        assert bounded.dtype == torch.float32 and bounded.max() <= one.feature_limits[1]
+        if one.feature_limits[1] == 1:
+            assert one.features(beyond).max() > 1, "else nothing was bounded"
+        torch.testing.assert_close(one.bounded_features(states), one.features(states), rtol=0, atol=1e-6)
 
 
 def test_own_losses_have_a_value_for_each_step(one):
