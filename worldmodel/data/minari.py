@@ -110,7 +110,7 @@ def from_minari(name: str, folder: str | Path) -> Recording:
 
 @contextlib.contextmanager
 def _whole_or_not_at_all(name: str) -> Iterator[None]:
-    """Have Minari write the dataset beside its folder, and put it there once it is complete.
+    """Have Minari write the dataset into a hidden folder, which it does not list, and put it in place once it is whole.
 
     Minari adds episodes to a dataset in place: one that was interrupted would read as a whole one of fewer episodes.
     """
@@ -118,7 +118,7 @@ def _whole_or_not_at_all(name: str) -> Iterator[None]:
     from minari.storage import get_dataset_path
 
     root, variable = get_dataset_path(), "MINARI_DATASETS_PATH"
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=root.parent) as apart:
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=root) as apart:
         before = os.environ.get(variable)
         os.environ[variable] = apart
         try:

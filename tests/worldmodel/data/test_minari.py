@@ -90,19 +90,19 @@ def test_a_dataset_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     there, of_minari = recorded(tmp_path / "data"), minari.MinariDataset.update_dataset_from_buffer
 
     def interrupted(*arguments):
+        monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+        assert not minari.list_local_datasets(), "what is not whole is not listed, should this be the end"
         raise KeyboardInterrupt
 
     monkeypatch.setattr(minari.MinariDataset, "update_dataset_from_buffer", interrupted)
     with pytest.raises(KeyboardInterrupt):
         to_minari(there, "walk/noise-v0")
-    assert not minari.list_local_datasets() and not list(tmp_path.glob(".unfinished-*"))
+    assert not minari.list_local_datasets() and not list((tmp_path / "minari").iterdir())
     monkeypatch.setattr(minari.MinariDataset, "update_dataset_from_buffer", of_minari)
     for name in ("walk/noise-v0", "walk/noise-v1", "noise-v0", "walk/slow/noise-v0"):
         to_minari(there, name)
-    assert len(minari.list_local_datasets()) == 4 and set(minari.namespace.list_local_namespaces()) == {
-        "walk",
-        "walk/slow",
-    }
+    assert len(minari.list_local_datasets()) == 4
+    assert set(minari.namespace.list_local_namespaces()) == {"walk", "walk/slow"}
     assert minari.load_dataset("walk/noise-v0").total_episodes == 23
 
 
