@@ -213,8 +213,13 @@ def compared(
         level: round(float(effective_rank(rows[:: max(1, len(rows) // 1000)])), 1)
         for level, rows in test.levels.items()
     }
-    cost = {"milliseconds": round(milliseconds, 1), "teaches_dynamics": teaches}
-    return {"r2": r2, "by_target": by_target, "effective_rank": ranks} | cost
+    return {
+        "r2": r2,
+        "by_target": by_target,
+        "effective_rank": ranks,
+        "milliseconds": round(milliseconds, 1),
+        "teaches_dynamics": teaches,
+    }
 
 
 def timed(trainer: Pretrainer, updates: int) -> Iterator[float]:

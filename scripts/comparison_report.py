@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 UNTAUGHT = "\\*"
+"""Behind the name of an objective that has not shaped the features that its row is of."""
 
 
 def report(
@@ -66,12 +67,12 @@ def table(
     heads = [f"{condition}, {count:,}" for condition in conditions for count in labels]
     learned = [row for row in rows if level == "feature" and row["milliseconds"]]
     untaught = {row["objective"] for row in learned if not row.get("teaches_dynamics", True)}
+    note = f" {UNTAUGHT}: it learns from embeddings alone, and the dynamics from their own loss." if untaught else ""
     lines = [
         f"## The {level}\n",
         f"R² of a linear reader in other episodes, mean over targets{' ± deviation over seeds' if len(counts) > 1 else ''}, "
         "by condition and number of labels; then that of the 5 nearest neighbours and the effective rank, clean, with the most "
-        "labels; and the median milliseconds of an update.\n",
-        *[f"{UNTAUGHT} learns from embeddings: of the dynamics, their own loss decides alone.\n"] * bool(untaught),
+        f"labels; and the median milliseconds of an update.{note}\n",
         f"| objective | {' | '.join(heads)} | neighbours | rank | ms |",
         "|---|" + "---:|" * (len(heads) + 3),
     ]
