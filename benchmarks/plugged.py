@@ -3,14 +3,15 @@
     python benchmarks/plugged.py                       # all of it; goes on where it was stopped
     python benchmarks/plugged.py --only pendulum       # one task
 
-PPO learns, with the same numbers for a task throughout:
+PPO learns, with the same numbers for a task throughout, but for the lower rate of its CNN:
 
+    random     not at all: random actions
     state      on the task's own observations, nothing hidden
     seen       on what the model sees, as it is (pictures: by Stable-Baselines3's own CNN)
     pictures   on the task's pictures by that CNN, where the model sees vectors
     encoder    on the model's encoder, frozen
     belief     on the model's belief, not drawn
-    dream      inside the model: imagined steps alone, and evaluated in the task
+    dream      inside the model: imagined steps alone, and evaluated in the task, on drawn beliefs
 
 The model (`dreamerv3`, size 1m, by scripts/train.py, one for each task) is trained where a record that needs it is missing: on
 vectors from which the velocities are hidden, of which `seen`, `encoder` and `belief` are given one at a time, so that they stay
@@ -36,7 +37,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from plugged_runs import EPISODES, KINDS, OF_THE_MODEL, ROOT, TASKS, Task, learn, model_told, train_model
+from plugged_runs import ROOT, learn, model_told, train_model
+from plugged_tasks import EPISODES, KINDS, OF_THE_MODEL, TASKS, Task
 
 from envs import opengl
 from worldmodel.snapshots import write_file
@@ -170,7 +172,8 @@ def summarise() -> None:
         "# The representation in somebody else's agent",
         "",
         f"Made by `python {Path(__file__).resolve().relative_to(ROOT)}`: Stable-Baselines3's PPO, with the same numbers in every",
-        "row of a task, on what it may be given of it. Columns are environment steps, and those of the model's own training, the",
+        "row of a task (its CNN alone at a lower rate), on what it may be given of it; tasks, numbers and rows are in",
+        "`benchmarks/plugged_tasks.py`. Columns are environment steps, and those of the model's own training, the",
         "first column, are counted for encoder, belief and dream: PPO on encoder and belief begins there, and a dream, whose",
         f"decisions are imagined, takes no further ones. Returns are means of {EPISODES} evaluation episodes, ± the deviation of",
         "PPO's seeds, of one model each; the model's own one, in brackets, is of 10 others. Its training takes minutes as well.",
