@@ -6,12 +6,13 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from plugged_tasks import DREAM, EPISODES, OF_THE_MODEL, Task, shown_of
+from plugged_tasks import DECAYING, DREAM, EPISODES, OF_THE_MODEL, Task, shown_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -98,6 +99,7 @@ class Random:
 def agent_of(task: Task, kind: str, seed: int, model: Any, logdir: Path) -> Any:
     """PPO, in the environments that it is to learn in."""
     from stable_baselines3 import PPO
+    from stable_baselines3.common.utils import LinearSchedule
     from stable_baselines3.common.vec_env import VecNormalize
 
     numbers = task.ppo_of(kind)
@@ -108,8 +110,25 @@ def agent_of(task: Task, kind: str, seed: int, model: Any, logdir: Path) -> Any:
         training = environments(task, kind, task.num_envs, seed, model)
     if task.normalise:
         training = VecNormalize(training, norm_obs=False, gamma=numbers["gamma"])
+    # To zero in the end, as RL Baselines3 Zoo has it for most tasks: at a constant rate policies are lost again.
+    numbers |= {name: LinearSchedule(numbers[name], 0.0, 1.0) for name in DECAYING}
     policy = "MultiInputPolicy" if hasattr(training.observation_space, "spaces") else "MlpPolicy"
     return PPO(policy, training, seed=seed, device="cpu", **numbers)
+
+
+def every(decisions: int, evaluate: Callable[[], None]) -> Any:
+    """A callback that evaluates before the first rollout, and before each one after so many further decisions."""
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    class Evaluations(BaseCallback):
+        def _on_rollout_start(self) -> None:
+            if self.num_timesteps % decisions == 0:
+                evaluate()
+
+        def _on_step(self) -> bool:
+            return True
+
+    return Evaluations()
 
 
 def learn(task: Task, kind: str, seed: int, logdir: Path) -> dict[str, Any]:
@@ -130,19 +149,19 @@ def learn(task: Task, kind: str, seed: int, logdir: Path) -> dict[str, Any]:
     )
     # All that learn from the model's steps have seen as much of the task.
     before = task.model_steps if model is not None else 0
-    budget = task.steps_of(kind) - before
     began, curve = time.monotonic(), []
-    while True:
+
+    def evaluate() -> None:
         judged.seed(1000)
         returns, _ = evaluate_policy(agent, judged, n_eval_episodes=EPISODES, return_episode_rewards=True)
-        taken = agent.num_timesteps * task.repeat
-        mean = float(sum(returns)) / len(returns)
-        curve.append(
-            {"env_steps": before + (0 if kind == "dream" else taken), "decisions": agent.num_timesteps, "return": mean}
-        )
-        if taken >= budget:
-            break
-        agent.learn(task.every // task.repeat, reset_num_timesteps=False)
+        decisions = agent.num_timesteps
+        steps = before + (0 if kind == "dream" else decisions * task.repeat)
+        point = {"env_steps": steps, "decisions": decisions, "return": float(sum(returns)) / len(returns)}
+        curve.append(point | {"returns": [float(value) for value in returns]})
+
+    if kind != "random":
+        agent.learn((task.steps_of(kind) - before) // task.repeat, callback=every(task.every // task.repeat, evaluate))
+    evaluate()
     judged.close()
     if kind != "random":
         agent.env.close()
@@ -151,8 +170,8 @@ def learn(task: Task, kind: str, seed: int, logdir: Path) -> dict[str, Any]:
         "kind": kind,
         "seed": seed,
         "told": task.told(kind),
-        "curve": curve,
-        "returns": [float(value) for value in returns],
+        "curve": [{name: point[name] for name in ("env_steps", "decisions", "return")} for point in curve],
+        "returns": curve[-1]["returns"],
         "seconds": round(time.monotonic() - began, 1),
         "model": model_told(logdir) if model is not None else None,
         "versions": versions() | {"stable-baselines3": version("stable-baselines3")},

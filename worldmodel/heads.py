@@ -241,9 +241,9 @@ class CategoricalPolicy(nn.Module):
 
 
 def sample_one_hot(probabilities: Tensor, categories: tuple[int, ...]) -> Tensor:
-    """Independent draws: probabilities [..., A] → concatenated one-hots [..., A] (Gumbel-max)."""
-    gumbel = -torch.log(torch.empty_like(probabilities).exponential_().clamp(min=1e-20))
-    return mode_one_hot(probabilities.clamp(min=1e-20).log() + gumbel, categories)
+    """Independent draws: probabilities [..., A] → concatenated one-hots [..., A], by the argmax of p / Exp(1)."""
+    # Of rand_like, which compilers know to be random, and which gives them what it gives without compilation.
+    return mode_one_hot(probabilities / -torch.rand_like(probabilities).log(), categories)
 
 
 def mode_one_hot(scores: Tensor, categories: tuple[int, ...]) -> Tensor:

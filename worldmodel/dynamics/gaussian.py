@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from worldmodel.data import Entry
 from worldmodel.dynamics import gaussian_sequence
 from worldmodel.dynamics.base import Dynamics, DynamicsConfig, Filtered, compute_dtype, dynamics, map_state
+from worldmodel.dynamics.noise import standard_noise
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class GaussianRSSM(Dynamics):
             state.deterministic.float(),
             state.stochastic.float(),
             *time_first,
-            gaussian_sequence.standard_noise(embed.shape[1], [len(embed), size], embed.device),
+            standard_noise(embed.detach(), embed.shape[1], [len(embed), size]),
             self.config.least_std,
             compute_dtype(embed.device),
         )

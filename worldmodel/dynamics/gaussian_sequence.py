@@ -12,17 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-@torch.library.custom_op("worldmodel::standard_noise", mutates_args=())
-def standard_noise(steps: int, shape: list[int], device: torch.device) -> Tensor:
-    """Standard normal draws [steps, *shape], one step after the other: a sequence gets what its steps would get."""
-    return torch.stack([torch.randn(shape, device=device) for _ in range(steps)])
-
-
-@standard_noise.register_fake
-def _(steps, shape, device):  # type: ignore[no-untyped-def]
-    return torch.empty(steps, *shape, device=device)
-
-
 class Weights(NamedTuple):
     """What recurs, as ``nn.Linear`` and ``nn.GRUCell`` keep it."""
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from worldmodel.data import Entry
 from worldmodel.dynamics import recurrence, sequence
 from worldmodel.dynamics.base import Dynamics, DynamicsConfig, Filtered, compute_dtype, dynamics
+from worldmodel.dynamics.noise import exponential_noise
 from worldmodel.nn.rms import RMSLinear, fill_by_fan_in, initialise_by_fan_in
 
 
@@ -108,7 +109,7 @@ class RSSM(Dynamics):
             hidden.transpose(0, 1).contiguous(),
             evidence.transpose(0, 1).contiguous(),
             goes_on.transpose(0, 1).contiguous(),
-            self._noise(len(embed), embed.shape[1]),
+            self._noise(evidence, embed.shape[1]),
             self.config.uniform,
             compute_dtype(embed.device),
             torch.compiler.is_compiling(),
@@ -122,14 +123,15 @@ class RSSM(Dynamics):
     ) -> RSSMState:
         goes_on = (~is_first).float().unsqueeze(-1)
         shape = (embed.shape[0], self.config.classes, self.config.groups)
+        evidence = self.evidence(embed).float()
         deterministic, stochastic, *_ = recurrence.step_forward(
             self._weights(),
             *state,
             self._action(action * goes_on),
-            self.evidence(embed).float(),
+            evidence,
             goes_on,
             # Of equal noise everywhere the most probable class is drawn.
-            self._noise(len(embed), 1)[0] if draw else embed.new_ones(shape, dtype=torch.float32),
+            self._noise(evidence, 1)[0] if draw else embed.new_ones(shape, dtype=torch.float32),
             self.config.uniform,
         )
         return RSSMState(deterministic, stochastic)
@@ -137,7 +139,7 @@ class RSSM(Dynamics):
     def step(self, state: RSSMState, action: Tensor) -> RSSMState:
         deterministic, _ = recurrence.advance(self._weights(), *state, self._action(action))
         probability = recurrence.probabilities(self._prior_logits(deterministic), self.config.uniform)
-        noise = sequence.exponential_noise(1, list(probability.shape), probability.device)[0]
+        noise = exponential_noise(probability.detach(), 1, list(probability.shape))[0]
         sample = recurrence.draw(probability, noise)
         # Straight through: the value is the draw's, the gradient the probabilities'.
         return RSSMState(deterministic, (sample + probability - probability.detach()).flatten(-2))
@@ -172,9 +174,8 @@ class RSSM(Dynamics):
         """[..., D] → [..., classes, groups] in float32."""
         return self.prior(deterministic).float().unflatten(-1, (self.config.classes, self.config.groups))
 
-    def _noise(self, batch_size: int, length: int) -> Tensor:
-        shape = [batch_size, self.config.classes, self.config.groups]
-        return sequence.exponential_noise(length, shape, self.evidence.weight.device)
+    def _noise(self, evidence: Tensor, length: int) -> Tensor:
+        return exponential_noise(evidence.detach(), length, [len(evidence), self.config.classes, self.config.groups])
 
     def _divergence(self, posterior: Tensor, prior: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Logits [B, T, classes, groups] → the two weighted KL losses [B, T], nothing gained below ``free_nats``; and the KL."""

@@ -14,18 +14,6 @@ from torch import Tensor
 
 from worldmodel.dynamics.recurrence import Kept, StepGradients, Weights, activate, step_backward, step_forward
 
-
-@torch.library.custom_op("worldmodel::exponential_noise", mutates_args=())
-def exponential_noise(steps: int, shape: list[int], device: torch.device) -> Tensor:
-    """Standard exponential draws [steps, *shape], one step after the other: a sequence gets what its steps would get."""
-    return torch.stack([torch.empty(shape, device=device).exponential_() for _ in range(steps)])
-
-
-@exponential_noise.register_fake
-def _(steps, shape, device):  # type: ignore[no-untyped-def]
-    return torch.empty(steps, *shape, device=device)
-
-
 PRODUCTS = ("deterministic_in", "stochastic_in", "mix", "mix_blocks", "gates", "posterior_in", "posterior_out")
 
 

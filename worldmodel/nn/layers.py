@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
@@ -39,20 +38,23 @@ def dropout(x: Tensor, probability: float) -> Tensor:
     """
     if x.device.type != "cpu":
         return F.dropout(x, probability)
-    return torch.where(keep_mask(list(x.shape), probability), x / (1 - probability), torch.zeros((), dtype=x.dtype))
+    return torch.where(keep_mask(x.detach(), probability), x / (1 - probability), torch.zeros((), dtype=x.dtype))
 
 
-@torch.library.custom_op("worldmodel::keep_mask", mutates_args=())
-def keep_mask(shape: list[int], probability: float) -> Tensor:
-    """A boolean mask of ``shape`` on the CPU, False with ``probability``: opaque to compilers, which would draw one by one."""
-    entries = math.prod(shape)
+@torch.library.custom_op("worldmodel::keep_mask", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
+def keep_mask(x: Tensor, probability: float) -> Tensor:
+    """A boolean mask of x's shape on the CPU, False with ``probability``.
+
+    Opaque to compilers, which would draw one by one; of x, and not of its shape, because they draw once for equal arguments.
+    """
+    entries = x.numel()
     bits = torch.empty((entries + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    return (bits.view(torch.int16)[:entries] >= round(probability * 65536) - 32768).view(shape)
+    return (bits.view(torch.int16)[:entries] >= round(probability * 65536) - 32768).view(x.shape)
 
 
 @keep_mask.register_fake
-def _(shape: list[int], probability: float) -> Tensor:
-    return torch.empty(shape, dtype=torch.bool)
+def _(x: Tensor, probability: float) -> Tensor:
+    return torch.empty(x.shape, dtype=torch.bool)
 
 
 class SimNorm(nn.Module):

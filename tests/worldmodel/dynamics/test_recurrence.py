@@ -3,8 +3,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from worldmodel.dynamics.noise import exponential_noise
 from worldmodel.dynamics.recurrence import Weights, draw, probabilities, step_forward
-from worldmodel.dynamics.sequence import exponential_noise, recur
+from worldmodel.dynamics.sequence import recur
 
 T, B, D, H, BLOCKS, GROUPS, CLASSES = 5, 3, 12, 6, 2, 3, 4
 Z, WIDTH, UNIFORM = GROUPS * CLASSES, D // BLOCKS, 0.01
@@ -147,7 +148,7 @@ def test_every_class_keeps_its_share_of_the_uniform_distribution():
 
 def test_a_sequence_draws_what_its_steps_would_draw():
     torch.manual_seed(3)
-    sequence = exponential_noise(4, [B, CLASSES, GROUPS], torch.device("cpu"))
+    sequence = exponential_noise(torch.ones(1), 4, [B, CLASSES, GROUPS])
     torch.manual_seed(3)
-    steps = [exponential_noise(1, [B, CLASSES, GROUPS], torch.device("cpu"))[0] for _ in range(4)]
+    steps = [exponential_noise(torch.ones(1), 1, [B, CLASSES, GROUPS])[0] for _ in range(4)]
     assert torch.equal(sequence, torch.stack(steps))
