@@ -50,14 +50,15 @@ def table(records: Sequence[tuple[Run, dict]]) -> str:
         published = ", ".join(
             f"{mean:.0f} at {steps // 1000} k (worst {worst:.0f})" for steps, mean, worst in run.published
         )
-        value = f"{record['return']:.1f} ± {record['return_standard_error']:.1f}"
+        value = f"{record['return']:.1f} ± {record['return_standard_error']:.1f}{'†' * ('fault' in record)}"
         task = f"{run.task}{run.variant and f' ({run.variant})'}"
         minutes = record["wall_seconds"] / 60
         late = [value for step, value in record.get("training", ()) if step > 0.9 * record["env_steps"]]
         training = f"{sum(late) / len(late):.0f}" if late else ""
         cells = [run.recipe, task, run.seed, f"{record['env_steps']:,}", value, training, published, f"{minutes:.0f}"]
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines) + "\n"
+    faults = dict.fromkeys(record["fault"] for _, record in records if "fault" in record)
+    return "\n".join([*lines, *(f"\n† To be made anew: {fault}." for fault in faults)]) + "\n"
 
 
 def draw(records: Sequence[tuple[Run, dict]], path: Path) -> None:

@@ -49,10 +49,12 @@ class Run:
         return RESULTS / "learning" / f"{self.name}.json"
 
     def done(self) -> bool:
-        """Whether the record shows these steps; the runs of one name go on from each other."""
+        """Whether the record shows these steps, without a fault; the runs of one name go on from each other."""
         if not self.record.is_file():
             return False
         result = json.loads(self.record.read_text())
+        if "fault" in result:
+            return False
         return result["env_steps"] >= self.steps or (self.solved is not None and result["return"] > self.solved)
 
     def keep(self, runs: Path) -> None:
