@@ -3,7 +3,7 @@
     python scripts/compare_objectives.py --data data/reacher --objectives all --out benchmarks/results/reacher
     python scripts/compare_objectives.py --data data/reacher --objectives cpc barlow-twins --distractions background --seeds 3
 
-Each objective trains the same small encoder from the same batches, and is probed in episodes that it has not seen, beside a
+Each objective trains the same small encoder from the same recording, and is probed in episodes that it has not seen, beside a
 random encoder; mae, whose encoder reads patches, beside a random one of those. With --dynamics rssm, a recurrent model is learned
 with it and its features are probed as well; objectives that learn from features have one in any case. Stopped, and typed again,
 it goes on where it was: rows.jsonl holds what is done.
@@ -11,12 +11,14 @@ it goes on where it was: rows.jsonl holds what is done.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +34,7 @@ import agents
 from agents.learner import context_steps
 from agents.optimisers import OptimiserConfig
 from agents.pretraining import Pretrainer, PretrainingConfig
+from agents.run import alone_in
 from envs.distractions import distract, distraction
 from worldmodel import Representation, RepresentationConfig
 from worldmodel.data import Spec, Steps
@@ -70,14 +73,15 @@ class CompareCommand:
     """How many, from 0: of weights, batches, noise and labels."""
     held_out: float = 0.2
     """Share of the episodes, the last ones, that are asked about."""
+    # Long windows: of what changes slower than they last, objectives within an episode know nothing.
     pretraining: Annotated[PretrainingConfig, arg(name="")] = PretrainingConfig(
-        steps=500, batch_size=8, batch_length=16, optimiser=OptimiserConfig(learning_rate=1e-3, warmup=50, clip=100.0)
+        steps=500, batch_size=4, batch_length=32, optimiser=OptimiserConfig(learning_rate=1e-3, warmup=50, clip=100.0)
     )
     execution: Annotated[agents.ExecutionConfig, arg(name="")] = agents.ExecutionConfig(compile="no")
 
 
 def main() -> None:
-    with one_sentence_errors(ImportError):
+    with one_sentence_errors(ImportError), ExitStack() as stack:
         logging.getLogger("worldmodel").setLevel(logging.WARNING)  # not of each replay
         command = tyro.cli(CompareCommand, description=__doc__)
         recording = Recording(command.data)
@@ -116,7 +120,9 @@ def main() -> None:
                 f"{max(command.labels)} labels are more than the {steps} steps there are to label: give fewer."
             )
         execution = agents.Execution(command.execution)
-        rows = started(command, recording)
+        command.out.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(alone_in(command.out))
+        rows = started(command, recording, execution, {name: made_of(model) for name, model in models.items()})
         done = {(row["objective"], row["condition"], row["seed"]) for row in rows}
         todo = [
             (seed, condition, name)
@@ -130,13 +136,13 @@ def main() -> None:
         for number, (seed, condition, name) in enumerate(todo):
             if (seed, condition) not in seen:
                 seen = {(seed, condition): episodes_of(recording, condition, seed, command.held_out, spec, targets)}
-            row = {"objective": name, "condition": condition, "seed": seed}
+            row = {"objective": name, "condition": condition, "seed": seed, "made": made_of(models[name])}
             try:
                 row |= compared(command, models[name], spec, targets, seen[seed, condition], execution, seed)
             except ValueError as error:
                 print(f"Left out: {name}. {error}", flush=True)
                 continue
-            except FloatingPointError as error:
+            except (FloatingPointError, torch.linalg.LinAlgError) as error:
                 print(f"Nothing is known of {name} ({condition}). {error}", flush=True)
                 row |= {"failed": str(error), "r2": {}, "by_target": {}, "effective_rank": {}, "milliseconds": 0.0}
             rows.append(row)
@@ -200,7 +206,7 @@ def compared(
     train, test = (encode(representation, part, list(spec.observation), targets) for part in episodes)
     known = what_is_known(train, test, command.labels, seed=seed)
     r2: dict[str, list[float]] = {}
-    by_target: dict[str, dict[str, float]] = {}
+    by_target: dict[str, dict[str, list[float]]] = {}
     for level in train.levels:
         for reader in ("linear", "neighbours"):
             of_both = [one for one in known if (one.level, one.reader) == (level, reader)]
@@ -208,7 +214,7 @@ def compared(
                 round(statistics.mean(one.r2 for one in of_both if one.labels == count), 4) for count in command.labels
             ]
             most = [one for one in of_both if one.labels == command.labels[-1]]
-            by_target[f"{level} {reader}"] = {one.target: round(one.r2, 4) for one in most}
+            by_target[f"{level} {reader}"] = {one.target: [round(value, 4) for value in one.each] for one in most}
     ranks = {
         level: round(float(effective_rank(rows[:: max(1, len(rows) // 1000)])), 1)
         for level, rows in test.levels.items()
@@ -231,8 +237,18 @@ def timed(trainer: Pretrainer, updates: int) -> Iterator[float]:
     trainer.learner.check()
 
 
-def started(command: CompareCommand, recording: Recording) -> list[dict[str, Any]]:
-    """The rows that an earlier call left.
+def made_of(model: RepresentationConfig) -> str:
+    """A short digest of all that is configured of a model."""
+    return hashlib.sha256(json.dumps(config_to_dict(model), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def started(
+    command: CompareCommand, recording: Recording, execution: agents.Execution, made: dict[str, str]
+) -> list[dict[str, Any]]:
+    """The rows that an earlier call left, less those of models that are configured otherwise now.
+
+    Args:
+        made: digests of the models, by name.
 
     Raises:
         ValueError: it was called with other settings.
@@ -241,8 +257,8 @@ def started(command: CompareCommand, recording: Recording) -> list[dict[str, Any
     settings = {name: value for name, value in config_to_dict(command).items() if name not in free}
     # Wherever the recording lies now: another call may be on another machine, which made it anew.
     settings["data"] = {"episodes": len(recording), "made": recording.made}
+    settings["precision"] = str(execution.dtype).removeprefix("torch.")
     settings, path = json.loads(json.dumps(settings)), command.out / SETTINGS
-    command.out.mkdir(parents=True, exist_ok=True)
     if path.is_file():
         before = json.loads(path.read_text())
         if changed := [name for name in settings if before.get(name) != settings[name]]:
@@ -252,13 +268,15 @@ def started(command: CompareCommand, recording: Recording) -> list[dict[str, Any
     path.write_text(json.dumps(settings, indent=1) + "\n")
     if not (command.out / ROWS).is_file():
         return []
-    rows = []
+    rows = {}
     for line in (command.out / ROWS).read_text().splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:  # cut while it was written
             continue
-    return rows
+        if row["made"] == made.get(row["objective"], row["made"]):
+            rows[row["objective"], row["condition"], row["seed"]] = row
+    return list(rows.values())
 
 
 def append(path: Path, row: dict[str, Any]) -> None:

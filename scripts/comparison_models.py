@@ -19,9 +19,11 @@ RANDOM, RANDOM_PATCHES = "random encoder", "random encoder of patches"
 # The papers' numbers are of millions of pictures and updates; a recording has thousands.
 SHORTENED: dict[str, dict[str, Any]] = {
     "deepcluster": {"prototypes": 300, "memory": 4096, "refit_every": 50},
-    "moco": {"queue": 4096, "decay": 0.99},
-    "prototypes": {"prototypes": 300, "frozen_updates": 50},
-    "swav": {"prototypes": 300, "frozen_updates": 50},
+    # A twentieth of what there is to learn from: else the picture asked about is in the queue, as a negative.
+    "moco": {"queue": 512, "decay": 0.99},
+    # Fewer than the pictures of a batch: more could not be used evenly.
+    "prototypes": {"prototypes": 64, "frozen_updates": 50},
+    "swav": {"prototypes": 64, "frozen_updates": 50},
 }
 SHIFT = 4 / 84  # of a picture's side, as in DrQ
 
@@ -85,10 +87,12 @@ def shifted_by_share(config: ObjectiveConfig, spec: Spec) -> ObjectiveConfig:
     """With shifts by the paper's share of the pictures' side."""
     given = getattr(config, "augmentation", None)
     sides = [entry.shape[0] for entry in spec.observation.values() if entry.kind == "image"]
-    if given is None or not sides:
+    if not sides:
         return config
     shift = max(1, round(SHIFT * min(sides)))
-    return dataclasses.replace(config, augmentation=dataclasses.replace(given, shift=shift))
+    changed: dict[str, Any] = {} if given is None else {"augmentation": dataclasses.replace(given, shift=shift)}
+    changed |= {"shift": shift} if hasattr(config, "shift") else {}
+    return dataclasses.replace(config, **changed)
 
 
 def what_hinders(model: RepresentationConfig, spec: Spec) -> str:

@@ -70,7 +70,8 @@ def table(
     note = f" {UNTAUGHT}: it learns from embeddings alone, and the dynamics from their own loss." if untaught else ""
     lines = [
         f"## The {level}\n",
-        f"R² of a linear reader in other episodes, mean over targets{' ± deviation over seeds' if len(counts) > 1 else ''}, "
+        f"R² of a linear reader in other episodes, mean over targets{' ± deviation over seeds' if len(counts) > 1 else ''} (the "
+        "same held-out episodes throughout: of others it would differ further), "
         "by condition and number of labels; then that of the 5 nearest neighbours and the effective rank, clean, with the most "
         f"labels; and the median milliseconds of an update.{note}\n",
         f"| objective | {' | '.join(heads)} | neighbours | rank | ms |",

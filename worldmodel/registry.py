@@ -71,16 +71,21 @@ class Registry(Generic[Part]):
         return config_class(**options)
 
     def read(self, text: str) -> tuple[str, dict[str, Any]]:
-        """A name with options behind commas, ``rssm,classes=16``, as name and options.
+        """A name with options behind commas, as name and options: ``rssm,classes=16``, or ``vicreg,augmentation.noise=0.1``.
 
         Raises:
             ValueError: an unknown name or option, with the nearest; a value that is not accepted.
         """
         name, *pairs = text.split(",")
-        config_class, options = self.config_class(name), {}
+        config_class = self.config_class(name)
+        options: dict[str, Any] = {}
         for pair in pairs:
             key, _, value = pair.partition("=")
-            options[key] = value_of(config_class, key, value)
+            option, inner, key = key.partition(".")
+            if inner:
+                options[option] = _with_option(config_class, option, options.get(option), key, value)
+            else:
+                options[option] = value_of(config_class, option, value)
         return name, options
 
     def make(self, config: str | Any, /, *, options: dict[str, Any] | None = None, **context: Any) -> Part:
@@ -213,6 +218,17 @@ def config_from_dict(annotation: Any, data: Any) -> Any:
 def _dataclass_of(annotation: Any) -> type:
     options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     return next(option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option))
+
+
+def _with_option(config_class: type, option: str, present: Any, key: str, text: str) -> Any:
+    """The configuration in a field, ``present`` or else the field's default, with an option of its own changed."""
+    check_fields(config_class, [option])
+    if present is None:
+        (field,) = (field for field in dataclasses.fields(config_class) if field.name == option)
+        present = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    if not dataclasses.is_dataclass(present) or isinstance(present, type):
+        raise ValueError(f"{option} of {config_class.__name__} has no option {key!r}: it is {present!r} unless given.")
+    return dataclasses.replace(present, **{key: value_of(type(present), key, text)})
 
 
 def value_of(config_class: type, option: str, text: str) -> Any:

@@ -27,6 +27,17 @@ def test_shifts_and_predictors_keep_the_papers_proportions():
     assert as_published.augmentation.shift == 4
 
 
+def test_what_papers_count_in_pictures_and_pixels_is_scaled_down_unless_it_is_given():
+    (moco,), (dreamerpro,) = (model_of(name, SPEC, **SHARED).objectives for name in ("moco", "prototypes"))
+    assert moco.queue == 512 and (dreamerpro.prototypes, dreamerpro.shift) == (64, 2)
+    (given,) = model_of("moco,queue=300,augmentation.noise=0.1", SPEC, **SHARED).objectives
+    assert given.queue == 300 and (given.augmentation.noise, given.augmentation.shift) == (0.1, 2)
+
+
+def test_what_learns_from_imagined_features_has_dynamics_to_imagine_with():
+    assert model_of("consistency", SPEC, **SHARED).dynamics is not None
+
+
 def test_untrained_encoders_are_those_that_the_trained_ones_began_with():
     models = {name: model_of(name, SPEC, **SHARED) for name in ("cpc", "barlow", "mae")}
     untrained = beside(list(models.values()))

@@ -9,6 +9,7 @@ import torch
 from commands import TINY_DREAMER, command, started
 
 import worldmodel
+from agents.run import alone_in
 
 SMALL = ["--batch-size", 4, "--batch-length", 6, "--compile", "no", "--precision", "float32", "--device", "cpu"]
 ENCODER = ["--size", "1m", "--model.encoder.images.depth", 2]
@@ -117,6 +118,18 @@ def test_objectives_are_compared_and_a_comparison_goes_on(data, tmp_path):
     said = command("compare_objectives.py", "--objectives", "cpc", "barlow", "rotation", *arguments)
     assert said.code == 0, said.error
     assert "2 trainings of 2 updates; 6 are done already" in said.out
+    # What a changed default makes another model of is learned anew; a row that stands there twice counts once.
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    stale = json.loads(lines[1])
+    assert (stale["objective"], stale["condition"]) == ("cpc", "clean")
+    assert len(stale["by_target"]["embedding linear"]["to_target"]) == 2, "of each of its numbers"
+    lines = [lines[0], lines[0], json.dumps(stale | {"made": "otherwise"}), *lines[2:]]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    said = command("compare_objectives.py", "--objectives", "cpc", "barlow", "rotation", *arguments)
+    assert said.code == 0 and "1 trainings of 2 updates; 7 are done already" in said.out, said.error
+    with alone_in(tmp_path):
+        said = command("compare_objectives.py", "--objectives", "cpc", *arguments)
+        assert said.code == 2 and "Another process" in said.error
     arguments[arguments.index("--steps") + 1] = 3
     said = command("compare_objectives.py", "--objectives", "cpc", *arguments)
     assert said.code == 2 and "holds a comparison with another pretraining" in said.error

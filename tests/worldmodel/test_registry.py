@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 from small import CONFIG
@@ -26,6 +26,13 @@ class CartConfig:
     mover: WheelConfig | SailConfig | None = None
     names: tuple[str, ...] = ()
     loads: tuple[float, ...] = (1.0,)
+
+
+@dataclass(frozen=True)
+class CoachConfig:
+    front: WheelConfig = WheelConfig()
+    back: WheelConfig = field(default_factory=lambda: WheelConfig(4))
+    sail: SailConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,20 @@ def test_options_are_read_from_one_word_each(movers):
     assert movers.read("cart,loads=3")[1] == {"loads": (3.0,)} and movers.read("cart,loads=")[1] == {"loads": ()}
     with pytest.raises(ValueError, match="loads='a' is not accepted: give numbers with x between them"):
         movers.read("cart,loads=a")
+
+
+def test_options_of_a_part_are_read_behind_a_point(movers):
+    movers.register("coach", CoachConfig)(Wheel)
+    assert movers.read("coach,front.spokes=6,front.radius=2") == ("coach", {"front": WheelConfig(6, 2.0)})
+    assert movers.read("coach,back.radius=2") == ("coach", {"back": WheelConfig(4, 2.0)})
+    for text, words in (
+        ("coach,front.spoks=6", "no option of WheelConfig named 'spoks': did you mean 'spokes'"),
+        ("coach,font.spokes=6", "no option of CoachConfig named 'font': did you mean 'front'"),
+        ("coach,sail.area=6", "sail of CoachConfig has no option 'area': it is None unless given"),
+        ("coach,front.spokes=many", "spokes='many' is not accepted: give int"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            movers.read(text)
 
 
 @pytest.mark.parametrize(

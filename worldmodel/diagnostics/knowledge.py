@@ -35,6 +35,8 @@ class Knowledge(NamedTuple):
     target: str
     r2: float
     """On the steps of other episodes, mean over the target's dimensions and over draws of the labels."""
+    each: tuple[float, ...] = ()
+    """The same of each dimension; NaN where it never changes."""
 
 
 def targets_of(spec: Spec, observed: Sequence[str]) -> list[str]:
@@ -116,7 +118,7 @@ def what_is_known(train: Encoded, test: Encoded, labels: Sequence[int], *, seed:
                 for name, part in zip(names, scores.split(widths), strict=True):
                     known = part[~part.isnan()]
                     if len(known):  # what never changes can be told by nobody
-                        found.append(Knowledge(level, reader, number, name, float(known.mean())))
+                        found.append(Knowledge(level, reader, number, name, float(known.mean()), tuple(part.tolist())))
     return found
 
 

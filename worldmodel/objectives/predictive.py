@@ -32,7 +32,8 @@ class Consistency(Objective):
     target = "stop-gradient"
     least_length = 2
 
-    def __init__(self, config: ConsistencyConfig) -> None:
+    def __init__(self, config: ConsistencyConfig, *, feature_dim: int) -> None:
+        """``feature_dim`` is asked for so that there are dynamics: what is imagined without any is what was seen."""
         super().__init__()
         self.config = config
 
