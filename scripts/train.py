@@ -138,7 +138,11 @@ def make_tasks(command: TrainCommand, **changes: object) -> gymnasium.vector.Vec
     recording = Recording(command.run.trainer.data)
     if not command.run.trainer.offline:
         raise ValueError(f"{recording.folder} does not say what task it is of: give --task, or learn --offline.")
-    return RecordedTasks(recording.observing(recording.pictures()))
+    # Beside pictures, collect.py may have recorded the state, which is for probes alone.
+    told = recording.facts.get("task", {}).get("observation")
+    names = recording.pictures(texts=True) if told == "both" else list(recording.spec.observation)
+    print(f"Learns from {', '.join(names)}.")
+    return RecordedTasks(recording.observing(names))
 
 
 def imagination_in_words(logdir: Path) -> str:

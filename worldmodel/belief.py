@@ -50,13 +50,14 @@ class Belief:
             observation: as the vector environment shows it, arrays or tensors [N, ...], in a dict where it has one.
             previous_action: what it was told before, [N, ...]; None before the first step. Where ``is_first`` it does not
                 matter.
-            is_first: [N], whether an environment was just reset.
+            is_first: [N], whether an environment was just reset: ``terminated | truncated`` of this step where environments reset
+                in SAME_STEP, of the step before where they do so in NEXT_STEP, which is Gymnasium's own default.
 
         Returns:
             Features [N, F], float32.
 
         Raises:
-            ValueError: something of another shape than the model was made for, naming it.
+            ValueError: something of another shape than the model was made for, or not finite, naming it. Nothing is remembered.
         """
         first = torch.as_tensor(is_first, dtype=torch.bool, device=self.device).reshape(-1)
         if len(first) != self.num_envs:
@@ -87,6 +88,12 @@ class Belief:
         self, state: State | None, observation: Any, previous_action: Any, first: Tensor
     ) -> tuple[Tensor, State | None]:
         seen = self.spec.observation_arrays(_array(observation))
+        for name, value in seen.items():
+            if value.is_floating_point() and not (finite := value.isfinite().flatten(1).all(1)).all():
+                rows = (~finite).nonzero().flatten().tolist()
+                raise ValueError(
+                    f"Observation {name!r} is not finite in row {rows[0]}, and nothing can be believed of that."
+                )
         count = len(next(iter(seen.values())))
         if count != len(first):
             raise ValueError(f"Observations of {count} environments were given, {len(first)} are to be looked at.")
@@ -112,6 +119,8 @@ class Belief:
         if (begins := first.cpu().numpy()).all():
             return none
         told[begins] = told[~begins][0]  # whatever stands there, it need not be an action
+        if not np.isfinite(told).all():
+            raise ValueError("An action that is not finite was given, and nothing can be believed of what follows it.")
         action = self.spec.action.from_environment(told).to(self.device)
         return torch.where(first.unsqueeze(-1), none, action)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from worldmodel.data import Spec
 from worldmodel.model import WorldModel, WorldModelConfig
-from worldmodel.registry import config_from_dict, config_to_dict
+from worldmodel.registry import config_from_dict, config_to_dict, is_known
 from worldmodel.representation import Representation, RepresentationConfig
 from worldmodel.snapshots import newest, read_json, read_tensors, verify, write_json, write_tensors
 
@@ -48,8 +48,9 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> WorldModel:
             f"{path} holds a representation without heads: use load_representation, or give a training's run."
         )
     description = _described(folder / MODEL)
-    model = WorldModel(config_from_dict(WorldModelConfig, description["config"]), Spec.from_dict(description["spec"]))
-    fill(model, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    config, kept = _with_known_objectives(description["config"])
+    model = WorldModel(config_from_dict(WorldModelConfig, config), Spec.from_dict(description["spec"]))
+    _fill_known(model, folder / WEIGHTS, kept)
     return model.to(device).eval()
 
 
@@ -106,11 +107,41 @@ def load_representation(path: str | Path, device: str | torch.device = "cpu") ->
         own = RepresentationConfig(model.config.objectives, model.config.encoder, model.config.dynamics)
         return Loaded(model, own, model.spec)
     description = _described(folder / REPRESENTATION)
-    config = config_from_dict(RepresentationConfig, description["config"])
+    known, kept = _with_known_objectives(description["config"])
+    config = config_from_dict(RepresentationConfig, known)
     spec = Spec.from_dict(description["spec"])
     representation = Representation.from_config(config, spec)
-    fill(representation, read_tensors(folder / REPRESENTATION_WEIGHTS), folder / REPRESENTATION_WEIGHTS)
+    _fill_known(representation, folder / REPRESENTATION_WEIGHTS, kept)
     return Loaded(representation.to(device).eval(), config, spec)
+
+
+def _with_known_objectives(config: dict[str, Any]) -> tuple[dict[str, Any], list[int] | None]:
+    """A configuration without the objectives that are nobody's here, and the numbers of those left; None where all are known.
+
+    What somebody learned from, with an objective of their own, is not needed to look, to believe or to imagine.
+    """
+    kept = [number for number, one in enumerate(config["objectives"]) if is_known(one["kind"])]
+    if len(kept) == len(config["objectives"]):
+        return config, None
+    unknown = [one["kind"] for number, one in enumerate(config["objectives"]) if number not in kept]
+    log.warning("Loaded without what it learned from, which is not known here: %s.", ", ".join(unknown))
+    return config | {"objectives": [config["objectives"][number] for number in kept]}, kept
+
+
+def _fill_known(model: Representation, path: Path, kept: list[int] | None) -> None:
+    """As ``fill``, where of the objectives in the file those of the numbers ``kept`` are left."""
+    tensors = read_tensors(path)
+    if kept is not None:
+        places = {f"objectives.{number}.": f"objectives.{place}." for place, number in enumerate(kept)}
+        found = {
+            name: value for name, value in tensors.items() if not name.startswith(("objectives.", "target_encoders."))
+        }
+        for before, after in places.items():
+            found |= {after + n.removeprefix(before): v for n, v in tensors.items() if n.startswith(before)}
+        # Targets of what is left, which nobody asks of a model that is looked at.
+        own = {n: v for n, v in model.state_dict().items() if n.startswith("target_encoders.")}
+        tensors = found | own
+    fill(model, tensors, path)
 
 
 def fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

@@ -171,6 +171,12 @@ def config_to_dict(config: Any) -> Any:
     return config
 
 
+def is_known(kind: str) -> bool:
+    """Whether there is a part of this kind and name, such as objective/cpc; other people's parts included."""
+    import_plugins()
+    return kind in _CONFIG_CLASSES
+
+
 def first_difference(one: Any, other: Any, name: str = "") -> tuple[str, Any, Any] | None:
     """The first option that two configurations have different, with both values; its name is ``model.dynamics.units``, say."""
     if one == other:

@@ -35,9 +35,10 @@ class DreamVectorEnv(VectorEnv):
         replay: of steps that the model was trained on, or alike; what else they show (frames of a watched run) is not looked at.
         horizon: H, decisions of an episode at most.
         context: replayed steps that a start has been filtered over, for models that remember.
-        starts: states that episodes start from, drawn anew at each ``reset`` and every ``horizon`` steps.
+        starts: states that episodes start from, drawn anew at each ``reset`` and every ``horizon`` steps; unless given, four for
+            each environment, 64 to 1024 in all. Each costs the filtering of ``context`` steps.
         tensors: give and take tensors on the model's device instead of arrays; actions are then vectors [N, A] as the model hears
-            them, in [-1, 1] or one-hot.
+            them, clipped to [-1, 1], or one-hot.
         seed: of all that is drawn, until ``reset`` is given another.
 
     Raises:
@@ -52,10 +53,11 @@ class DreamVectorEnv(VectorEnv):
         horizon: int = 15,
         *,
         context: int = 8,
-        starts: int = 1024,
+        starts: int | None = None,
         tensors: bool = False,
         seed: int = 0,
     ) -> None:
+        starts = min(1024, max(64, 4 * num_envs)) if starts is None else starts
         for name, value in {"num_envs": num_envs, "horizon": horizon, "context": context, "starts": starts}.items():
             if value < 1:
                 raise ValueError(f"{name}={value} is not accepted; give a whole number of at least 1.")
@@ -135,7 +137,7 @@ class DreamVectorEnv(VectorEnv):
         vectors = actions if self._tensors else action.from_environment(np.asarray(actions)).to(self.device)
         if vectors.shape != (self.num_envs, action.dim):
             raise ValueError(f"Action vectors are [{self.num_envs}, {action.dim}] here, not {list(vectors.shape)}.")
-        return vectors
+        return vectors if action.categories else vectors.clamp(-1, 1)  # as environments do with what lies outside
 
     def _given(self, tensor: Tensor) -> Any:
         return tensor if self._tensors else tensor.cpu().numpy()

@@ -23,10 +23,11 @@ from agents.adapters.beliefs import as_array, belief_space, check_spaces, joined
 from worldmodel import Representation, load_representation
 from worldmodel.data import Spec
 from worldmodel.data.stream import final_observations, select_rows, stack_observations
+from worldmodel.loading import HUB
 
 try:
     from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-    from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+    from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, unwrap_vec_normalize
 except ImportError as error:
     raise ImportError(
         "agents.adapters.stable_baselines needs the package stable-baselines3: in the project's folder, pip install --editable "
@@ -121,11 +122,17 @@ class BeliefVecEnv(VecEnvWrapper):
         draw: whether what is stochastic in a belief is drawn; if not, one history always gives the same features.
 
     Raises:
-        ValueError: other spaces, naming what differs.
+        ValueError: other spaces, naming what differs; or observations that VecNormalize has changed.
     """
 
     def __init__(self, venv: VecEnv, model: Representation, *, beside: bool = False, draw: bool = False) -> None:
         check_spaces(model, venv.observation_space, venv.action_space)
+        normaliser = unwrap_vec_normalize(venv)
+        if normaliser is not None and normaliser.norm_obs:
+            raise ValueError(
+                "VecNormalize has changed what the model would be shown, which it has not learned from: put VecNormalize around "
+                "BeliefVecEnv, or give it norm_obs=False."
+            )
         super().__init__(venv, observation_space=belief_space(model, venv.observation_space, beside))
         self.model, self._beside = model, beside
         self._belief = model.belief(venv.num_envs, draw=draw)
@@ -177,7 +184,7 @@ class EncoderExtractor(BaseFeaturesExtractor):
         super().__init__(observation_space, representation.encoder.embed_dim)
         if spec is not None:
             _check_observation(spec, observation_space)
-        self.encoder = copy.deepcopy(representation.encoder).requires_grad_(not freeze)
+        self.encoder, self._spec = copy.deepcopy(representation.encoder).requires_grad_(not freeze), spec
         self._frozen = freeze
         parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
         self._turned = {name for name, space in parts.items() if _channels_first(space)}
@@ -194,8 +201,15 @@ class EncoderExtractor(BaseFeaturesExtractor):
         parts = observations if isinstance(observations, Mapping) else {"": observations}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._frozen):
             shown = {n: value.movedim(-3, -1) if n in self._turned else value for n, value in parts.items()}
-            named = {name or _only_name(value): value for name, value in shown.items()}
-            return self.encoder(named).float()
+            return self.encoder(self._named(shown)).float()
+
+    def _named(self, shown: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """By the names that the encoder knows, in the shapes that it has learned from: Stable-Baselines3 has those of spaces."""
+        if self._spec is None:
+            return {name or _only_name(value): value for name, value in shown.items()}
+        entries = self._spec.observation
+        named = {name or next(iter(entries)): value for name, value in shown.items()}
+        return {name: value.reshape(len(value), *entries[name].shape) for name, value in named.items()}
 
 
 def policy_kwargs(source: str | Path | Representation, *, freeze: bool = True, **others: Any) -> dict[str, Any]:
@@ -203,14 +217,16 @@ def policy_kwargs(source: str | Path | Representation, *, freeze: bool = True, *
 
         PPO("MlpPolicy", env, policy_kwargs=policy_kwargs("runs/cpc"))
 
-    PPO and its like initialise a features extractor anew, a frozen one too, which this one does not let happen.
+    PPO and its like initialise a features extractor anew, a frozen one too, which this one does not let happen. A VecNormalize in
+    front of the agent is given ``norm_obs=False``: the encoder knows observations as they are.
 
     Args:
         source: a run's folder, or a loaded model; of a folder alone an agent's ``save`` remembers where it was.
         freeze: whether the encoder stays as it is; if not, it learns with the policy (with ``SAC`` in three copies).
         others: further ``policy_kwargs``, such as ``net_arch=[256, 256]``.
     """
-    source = str(source) if isinstance(source, Path) else source
+    if not isinstance(source, Representation) and not str(source).startswith(HUB):
+        source = str(Path(source).absolute())  # an agent that was saved is loaded from anywhere
     kwargs: dict[str, Any] = {
         "features_extractor_class": EncoderExtractor,
         "features_extractor_kwargs": {"source": source, "freeze": freeze},

@@ -94,6 +94,8 @@ def test_without_dynamics_the_features_are_the_embeddings():
         ),
         (np.zeros((2, 3)), np.zeros(2), [0, 0], r"Actions of shape \[2\] were given"),
         (np.zeros((2, 3)), 0.5, [0, 0], r"Actions of shape \[\] were given"),
+        (np.array([[0, 0, 0], [0, np.nan, 0]]), None, [1, 1], "Observation 'state' is not finite in row 1"),
+        (np.zeros((2, 3)), np.full((2, 2), np.inf), [0, 0], "An action that is not finite was given"),
         (np.zeros((3, 3)), None, [1, 1], "Observations of 3 environments were given, 2 are to be looked at"),
     ],
 )

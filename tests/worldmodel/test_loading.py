@@ -7,6 +7,8 @@ import torch
 from small import CONTINUOUS, SEVERAL_DISCRETE, model, stream
 
 import worldmodel
+from worldmodel import objectives
+from worldmodel import registry as registered
 from worldmodel.dynamics import state_at
 from worldmodel.loading import CHECKPOINTS, WEIGHTS, write_model
 from worldmodel.snapshots import DamagedError, read_json, read_tensors, write_json, write_tensors, writing
@@ -62,6 +64,24 @@ def test_where_there_is_nothing_to_load_a_sentence_says_what_to_give(tmp_path):
     spoil(save(model(), tmp_path, 1))
     with pytest.raises(FileNotFoundError, match="All 1 checkpoints in .* are damaged"):
         worldmodel.load(tmp_path)
+
+
+def test_what_was_learned_from_an_objective_of_ones_own_is_loaded_without_it(tmp_path, monkeypatch, caplog):
+    names = ("byol", "consistency", "reconstruction")
+    one = model(objectives=tuple(objectives.objectives.config(name) for name in names))
+    folder = save(one, tmp_path, 5)
+    registry = {name: value for name, value in registered._CONFIG_CLASSES.items() if name != "objective/byol"}
+    monkeypatch.setattr(registered, "_CONFIG_CLASSES", registry)
+    loaded = worldmodel.load(folder)
+    assert "Loaded without what it learned from, which is not known here: objective/byol." in caplog.text
+    assert [type(each) for each in loaded.objectives] == [type(each) for each in one.objectives][1:]
+    for part in ("encoder", "dynamics", "reward"):
+        for name, value in getattr(one, part).state_dict().items():
+            assert torch.equal(value, getattr(loaded, part).state_dict()[name])
+    decoder = one.objectives[2].state_dict()
+    assert decoder and all(
+        torch.equal(value, decoder[name]) for name, value in loaded.objectives[1].state_dict().items()
+    )
 
 
 def test_a_format_of_the_future_is_refused(tmp_path):

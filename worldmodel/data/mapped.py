@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,8 +27,9 @@ class MappedReplay(Replay):
     def __init__(
         self, files: Sequence[Path], spec: Spec, *, extras: Mapping[str, Entry] | None = None, seed: int = 0
     ) -> None:
-        self._episodes = [read_tensors(file) for file in files]
-        firsts = [episode["is_first"].numpy() for episode in self._episodes]
+        # A process may have some 65,000 maps.
+        self._episode = functools.lru_cache(maxsize=4096)(lambda number: read_tensors(files[number]))
+        firsts = [read_tensors(file)["is_first"].numpy().copy() for file in files]
         self._begins = np.cumsum([0, *(len(first) for first in firsts)])
         super().__init__(spec, int(self._begins[-1]), extras=extras, seed=seed)
         self._windows.extend(0, np.concatenate(firsts))
@@ -48,7 +50,7 @@ class MappedReplay(Replay):
             for begin, end in runs:
                 one = int(episode[begin])
                 first = int(index[begin] - self._begins[one])
-                room[begin:end] = self._episodes[one][name][first : first + end - begin]
+                room[begin:end] = self._episode(one)[name][first : first + end - begin]
             found[name] = room
         return found
 

@@ -89,7 +89,7 @@ def from_minari(name: str, folder: str | Path) -> Recording:
     own = Spec.from_spaces(dataset.observation_space, dataset.action_space)
     spec = dataclasses.replace(own, action=own.action.standard())
     environment = getattr(dataset.spec, "env_spec", None)
-    known_task = {} if environment is None else {"task": {"task": environment.id}}
+    known_task = {} if environment is None else _task(environment)
     source = f"minari:{name}"
     made = [facts | {"minari": name} | known_task for facts in _told(dataset.storage.metadata.get("description"))]
     recorder = Recorder(folder, spec, 1, made[0])
@@ -150,6 +150,18 @@ def _check_name(name: str) -> None:
         parse_dataset_id(name)
     except (ValueError, TypeError):
         raise ValueError(f"{name!r} is no dataset's name: write it as reacher/random-v0, with a version.") from None
+
+
+def _task(environment: Any) -> dict[str, Any]:
+    """What a dataset says of its environment, as ``envs.make`` is told; nothing where its arguments are no plain values."""
+    task = {"task": environment.id, "options": dict(environment.kwargs or {})}
+    try:
+        json.dumps(task)
+    except TypeError:
+        log.warning("The task of %s is not known: it was made with arguments that are no plain values.", environment.id)
+        return {}
+    limit = environment.max_episode_steps
+    return {"task": task | ({} if limit is None else {"time_limit": limit})}
 
 
 def _told(description: Any) -> list[dict[str, Any]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,16 @@ def identity(file: Path) -> str:
     return read_told(file).get("episode") or checksum(file)
 
 
+def contents(file: Path) -> bytes:
+    """A digest of what was done and what it led to: of actions, rewards and the first and last observation."""
+    steps = unflatten(read_tensors(file))
+    seen = [value[[0, -1]] for value in steps.observation.values()]
+    digest = hashlib.sha256()
+    for tensor in (steps.action, steps.reward, *seen):
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.digest()
+
+
 def next_number(folder: Path) -> int:
     """Behind all episodes that there are, or were: one that was removed leaves its number free."""
     return max((int(path.stem) for path in files(folder) if path.stem.isdigit()), default=-1) + 1
@@ -195,6 +207,7 @@ class Recording:
         """Take over the episodes of another recording of the same spaces, behind one's own; returns how many.
 
         Those that are here already are not taken twice: what was interrupted goes on when it is done again.
+        Copies, as of one task recorded twice with one seed, are said.
 
         Raises:
             ValueError: other spaces, naming what differs.
@@ -207,6 +220,13 @@ class Recording:
             raise ValueError(f"{self.folder} cannot be merged with itself.")
         known = {identity(file) for file in self.files}
         taken = [file for file in other.files if identity(file) not in known]
+        theirs = {identity(file) for file in other.files}
+        here = {contents(file) for file in self.files if identity(file) not in theirs} if taken else set()
+        if copies := sum(contents(file) in here for file in taken):
+            log.warning(
+                "%s of the episodes of %s are step by step like some of %s: recorded with one seed, they are copies, and what is "
+                "asked of held-out ones may have been learned from.", copies, other.folder, self.folder,
+            )  # fmt: skip
         with taking_over(self.folder, str(other.folder.resolve()), other.made):
             number = next_number(self.folder)
             for file in taken:
@@ -269,14 +289,21 @@ def replay_of(
     Raises:
         EmptyError: there are none.
     """
-    found = [steps.flat() for steps in episodes]
+    # Together in blocks: a recorded episode is a memory map, of which a process may have some 65,000.
+    found, left = [], iter(episodes)
+    while block := [steps.flat() for steps in islice(left, 4096)]:
+        found.append(_joined(block, entries(spec)))
     if not found:
         raise EmptyError("There is no episode to learn from.")
     count = sum(len(values["reward"]) for values in found)
     replay = Replay(spec, count, extras=extras, seed=seed)
-    rows = {name: torch.cat([values[name] for values in found]) for name in entries(spec)}
+    rows = found[0] if len(found) == 1 else _joined(found, entries(spec))
     replay.load_rows(rows | {"ring_start": torch.zeros(1), "ring_length": torch.tensor([count])})
     return replay
+
+
+def _joined(parts: Sequence[Mapping[str, Tensor]], names: Iterable[str]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in names}
 
 
 def files(folder: Path) -> list[Path]:

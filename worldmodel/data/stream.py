@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -183,6 +183,8 @@ def select_rows(batch: Any, index: NDArray[np.int64]) -> Any:
     """Some environments of a batched observation."""
     if isinstance(batch, Mapping):
         return {key: select_rows(value, index) for key, value in batch.items()}
+    if isinstance(batch, Sequence):  # of texts, as Gymnasium has them
+        return tuple(batch[i] for i in index)
     return stack_observations(list(batch[index])) if batch.dtype == object else batch[index]
 
 

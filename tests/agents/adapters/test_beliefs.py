@@ -15,7 +15,7 @@ from walk import Walk, believed, certain_model, model_of
 
 import envs
 from agents.adapters import BeliefVectorWrapper, BeliefWrapper
-from worldmodel import WorldModel
+from worldmodel import Representation, RepresentationConfig, WorldModel
 from worldmodel.data import Spec
 from worldmodel.dynamics import RSSMConfig
 
@@ -100,6 +100,22 @@ def test_several_environments_show_what_is_believed_of_each_to_its_episodes_last
         assert len(episodes) > 3
         for found, episode in zip(episodes, one.diary, strict=False):
             np.testing.assert_allclose(found, believed(wrapped.model, episode), rtol=1e-4, atol=1e-5)
+
+
+def test_words_are_shown_in_environments_that_are_reset_by_hand():
+    class Told(Walk):
+        def __init__(self):
+            super().__init__()
+            self.observation_space = spaces.Dict({"place": self.observation_space, "words": spaces.Text(20)})
+
+        def _seen(self):
+            return {"place": super()._seen(), "words": f"step {self.steps}"}
+
+    tasks = SyncVectorEnv([Told] * 3, autoreset_mode=AutoresetMode.DISABLED)
+    spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
+    torch.manual_seed(0)
+    wrapped = BeliefVectorWrapper(tasks, Representation.from_config(RepresentationConfig(), spec))
+    assert sum(map(len, rollout(wrapped))) > 9
 
 
 def test_what_is_observed_stays_beside_the_features_in_the_last_observations_too():

@@ -86,6 +86,15 @@ def test_an_episode_is_what_the_model_imagines_along_its_actions():
     torch.testing.assert_close(torch.stack(rewards), torch.stack(expected_rewards))
 
 
+def test_actions_outside_what_was_learned_are_clipped_as_tensors_too():
+    found = []
+    for size in (1.0, 9.0):
+        tasks = dream(ends=0.0, tensors=True)
+        tasks.reset(seed=0)
+        found.append(tasks.step(torch.full((4, 2), size))[0])
+    assert torch.equal(*found)
+
+
 def test_starts_are_beliefs_at_replayed_steps_that_are_no_ends():
     tasks = dream(num_envs=200, context=5, tensors=True)
     features, _ = tasks.reset(seed=0)

@@ -14,7 +14,7 @@ from walk import Walk, believed, certain_model, model_of
 
 import envs
 from agents.adapters import BeliefWrapper
-from worldmodel import Representation
+from worldmodel import Representation, RepresentationConfig
 from worldmodel.data import Spec
 from worldmodel.encoders import encoders
 from worldmodel.loading import write_model
@@ -22,7 +22,7 @@ from worldmodel.snapshots import writing
 
 sb3 = pytest.importorskip("stable_baselines3")
 from stable_baselines3.common.env_checker import check_env  # noqa: E402
-from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor  # noqa: E402
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize  # noqa: E402
 
 from agents.adapters.stable_baselines import (  # noqa: E402
     BeliefVecEnv,
@@ -216,6 +216,58 @@ def test_pictures_reach_the_encoder_as_they_were_recorded(bare):
     found = agent.policy.extract_features(tensor)
     expected = encoder({"image": torch.from_numpy(array).permute(0, 2, 3, 1)})
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(4),
+        spaces.Box(-1, 1, (2, 2), np.float32),
+        spaces.Box(0, 255, (16, 16), np.uint8),
+        spaces.Dict({"one": spaces.Box(-1, 1, (), np.float32), "two": spaces.Discrete(3)}),
+    ],
+    ids=["discrete", "matrix", "grey", "dict"],
+)
+def test_observations_of_every_shape_give_a_row_each(space):
+    class Shown(Walk):
+        def __init__(self):
+            super().__init__(discrete=True)
+            self.observation_space = space
+
+        def _seen(self):
+            return space.sample()
+
+    torch.manual_seed(0)
+    representation = Representation.from_config(RepresentationConfig(), Spec.from_spaces(space, spaces.Discrete(3)))
+    policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+    agent = sb3.PPO(policy, Shown(), policy_kwargs=policy_kwargs(representation), **PPO)
+    agent.learn(32)
+    rollout = next(agent.rollout_buffer.get(16))
+    values, chances, _ = agent.policy.evaluate_actions(rollout.observations, rollout.actions.long().flatten())
+    assert values.shape == (16, 1) and chances.shape == (16,)
+    torch.testing.assert_close(chances, rollout.old_log_prob, rtol=0, atol=1.0)
+    if policy == "MlpPolicy":  # its replay of dicts takes no single numbers
+        sb3.DQN(policy, Shown(), policy_kwargs=policy_kwargs(representation), **OFF_POLICY).learn(16)
+
+
+def test_an_agent_that_was_saved_is_loaded_from_another_folder(tmp_path, monkeypatch):
+    with writing(tmp_path / "model") as beside:
+        write_model(model_of(Walk()), beside)
+    monkeypatch.chdir(tmp_path)
+    agent = sb3.PPO("MlpPolicy", Walk(), policy_kwargs=policy_kwargs("model"), **PPO)
+    agent.save(tmp_path / "agent")
+    monkeypatch.chdir("/")
+    again = sb3.PPO.load(tmp_path / "agent", device="cpu")
+    for name, value in agent.policy.state_dict().items():
+        assert torch.equal(value, again.policy.state_dict()[name])
+
+
+def test_observations_that_were_normalised_before_are_refused():
+    tasks = SyncVectorEnv([Walk] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    with pytest.raises(ValueError, match="put VecNormalize around BeliefVecEnv, or give it norm_obs=False"):
+        BeliefVecEnv(VecNormalize(GymnasiumVecEnv(tasks)), model_of(Walk()))
+    BeliefVecEnv(VecNormalize(GymnasiumVecEnv(tasks), norm_obs=False), model_of(Walk())).reset()
+    VecNormalize(BeliefVecEnv(GymnasiumVecEnv(tasks), model_of(Walk()))).reset()
 
 
 def test_what_does_not_fit_is_said():

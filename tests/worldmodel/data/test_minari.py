@@ -1,5 +1,7 @@
 import dataclasses
+from types import SimpleNamespace
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from worldmodel.data import Spec, Steps
 from worldmodel.data.recording import Recorder, Recording
 
 minari = pytest.importorskip("minari")
+from worldmodel.data.minari import _task as task_of  # noqa: E402
 from worldmodel.data.minari import from_minari, to_minari  # noqa: E402
 
 OBSERVATION = spaces.Dict(
@@ -134,6 +137,25 @@ def test_actions_between_other_bounds_are_stored_as_environments_of_the_toolkit_
     (steps,) = recording.episodes()
     torch.testing.assert_close(steps.action[:, 0], torch.tensor([-1.0, 0.0, 1 / 3, 0.0]))
     assert steps.reward.tolist() == [0, 1, 2, 3] and steps.is_terminal.tolist() == [False, False, False, True]
+
+
+def test_the_task_of_a_dataset_is_known_with_its_arguments_and_its_limit(tmp_path, caplog):
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+
+    buffer = EpisodeBuffer(
+        observations=np.zeros((2, 3), np.float32),
+        actions=np.zeros((1, 1), np.float32),
+        rewards=[1.0],
+        terminations=[False],
+        truncations=[True],
+        infos={},
+    )
+    env = gymnasium.make("Pendulum-v1", max_episode_steps=50, g=2.0)
+    minari.create_dataset_from_buffers("pendulum/soft-v0", [buffer], env=env)
+    recording = from_minari("pendulum/soft-v0", tmp_path / "soft")
+    assert recording.facts["task"] == {"task": "Pendulum-v1", "options": {"g": 2.0}, "time_limit": 50}
+    odd = SimpleNamespace(id="Odd-v0", kwargs={"maker": len}, max_episode_steps=None)
+    assert task_of(odd) == {} and "The task of Odd-v0 is not known" in caplog.text
 
 
 def test_what_cannot_be_written_is_said(tmp_path):

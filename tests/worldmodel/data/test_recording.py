@@ -139,6 +139,16 @@ def test_recordings_of_the_same_spaces_are_merged(tmp_path):
         one.merge(recorded_pictures(tmp_path / "three", 1, 3))
 
 
+def test_copies_are_said_when_they_are_merged(tmp_path, caplog):
+    record(tmp_path / "one", [1, 2])
+    record(tmp_path / "two", [1, 2])
+    record(tmp_path / "two", [1, 3])
+    one = Recording(tmp_path / "one")
+    assert one.merge(Recording(tmp_path / "two")) == 2
+    assert [steps.reward.tolist() for steps in Recording(tmp_path / "one").episodes()] == [[1, 2], [1, 2], [1, 3]]
+    assert "1 of the episodes of" in caplog.text and "recorded with one seed, they are copies" in caplog.text
+
+
 def test_a_merging_that_was_interrupted_says_so_and_goes_on_without_taking_anything_twice(
     tmp_path, monkeypatch, caplog
 ):
