@@ -145,7 +145,7 @@ SETS = {"tdmpc2": TDMPC2, "dreamer": DREAMERS, "objectives": OBJECTIVES}
 TITLES = {
     "tdmpc2": "tdmpc2, size 1m. It plans with 256 candidates in 4 iterations. Published: TD-MPC2's repository, size 5m",
     "dreamer": "dreamerv3 and r2dreamer, size 1m, at the rate that size 1m needs, or as published (4e-5). Published: "
-    "DreamerV3's repository, training episodes, of vectors of the same size and rate, of pixels of a larger size",
+    "DreamerV3's repository, training episodes, a larger size",
     "objectives": "dreamerv3, size 1m, from pictures of side 32, with other objectives, clean and before a moving background",
 }
 
