@@ -29,7 +29,8 @@ from agents.config_file import read_config
 from agents.tasks import known_task
 from envs.suites import suite_of
 from worldmodel.data import Spec
-from worldmodel.data.recording import Recorder, next_number
+from worldmodel.data.episode_files import next_number
+from worldmodel.data.recording import Recorder
 
 
 @dataclass(frozen=True)

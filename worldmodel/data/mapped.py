@@ -16,6 +16,9 @@ from worldmodel.data.spec import Entry, Spec
 from worldmodel.data.storage import allocate
 from worldmodel.snapshots import read_tensors
 
+MAPS = 4096
+"""Episodes, each of them a memory map, that are open at once: a process may have some 65,000."""
+
 
 class MappedReplay(Replay):
     """The episodes of ``files``, one behind the other; sampled like any replay, on the CPU, but nothing can be added.
@@ -27,8 +30,7 @@ class MappedReplay(Replay):
     def __init__(
         self, files: Sequence[Path], spec: Spec, *, extras: Mapping[str, Entry] | None = None, seed: int = 0
     ) -> None:
-        # A process may have some 65,000 maps.
-        self._episode = functools.lru_cache(maxsize=4096)(lambda number: read_tensors(files[number]))
+        self._episode = functools.lru_cache(maxsize=MAPS)(lambda number: read_tensors(files[number]))
         firsts = [read_tensors(file)["is_first"].numpy().copy() for file in files]
         self._begins = np.cumsum([0, *(len(first) for first in firsts)])
         super().__init__(spec, int(self._begins[-1]), extras=extras, seed=seed)

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from worldmodel.data.recording import Recorder, Recording, identity, taking_over
+from worldmodel.data.episode_files import identity, taking_over
+from worldmodel.data.recording import Recorder, Recording
 from worldmodel.data.spec import Entry, Spec
 from worldmodel.data.steps import Steps
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
-import json
 import logging
 import shutil
 import uuid
@@ -18,29 +15,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worldmodel.data.mapped import MappedReplay
+from worldmodel.data.episode_files import (
+    DESCRIPTION,
+    EPISODE,
+    FORMAT,
+    UNFINISHED,
+    contents,
+    episode_file,
+    files,
+    identity,
+    next_number,
+    note,
+    taking_over,
+    write_description,
+)
+from worldmodel.data.mapped import MAPS, MappedReplay
 from worldmodel.data.replay import Replay
 from worldmodel.data.spec import Entry, Spec
 from worldmodel.data.steps import Steps
 from worldmodel.data.storage import entries, unflatten
-from worldmodel.snapshots import (
-    DamagedError,
-    checksum,
-    read_json,
-    read_tensors,
-    read_told,
-    settle_behind,
-    unused,
-    write_file,
-    write_tensors,
-)
+from worldmodel.snapshots import DamagedError, read_json, read_tensors, settle_behind, unused, write_tensors
 
 log = logging.getLogger("worldmodel")
-
-DESCRIPTION = "recording.json"
-FORMAT = 1
-UNFINISHED = "unfinished"
-EPISODE = "episode.safetensors"
 
 
 class Recorder:
@@ -63,7 +59,7 @@ class Recorder:
             note(self.folder, [facts or {}])
         else:
             described = {"format": FORMAT, "spec": spec.to_dict(), "facts": facts or {}, "also": []}
-            write_file(self.folder / DESCRIPTION, _as_json(described))
+            write_description(self.folder, described)
         self._names = list(entries(spec))
         self._open: list[list[Steps]] = [[] for _ in range(num_envs)]
         self.episodes = len(files(self.folder))
@@ -100,60 +96,6 @@ class Recorder:
         flat = [step.flat() for step in steps]
         stacked = {name: torch.stack([values[name] for values in flat]) for name in self._names}
         self.add_episode(unflatten(stacked))
-
-
-def note(folder: Path, further: Sequence[dict], instead: dict | None = None) -> None:
-    """Write beside how the parts of a recording were made how further ones were, once each, and no longer ``instead``."""
-    described = read_json(folder / DESCRIPTION)
-    before = [described["facts"], *described.get("also", [])]
-    made = [facts for facts in before if facts != instead]
-    for facts in json.loads(json.dumps(further)):  # as they come back: JSON has lists for tuples
-        if facts and facts not in made:
-            made.append(facts)
-    if made != before:
-        described |= {"facts": made[0], "also": made[1:]}
-        write_file(folder / DESCRIPTION, _as_json(described))
-
-
-def _as_json(data: Any) -> bytes:
-    return (json.dumps(data, indent=2) + "\n").encode()
-
-
-@contextlib.contextmanager
-def taking_over(folder: Path, source: str, made: Sequence[dict]) -> Iterator[None]:
-    """Take the episodes of a source over into a recording, which says until the end that they are not all there.
-
-    Args:
-        made: how they were made.
-    """
-    mark = {UNFINISHED: source}
-    note(folder, [mark])
-    yield
-    note(folder, made, instead=mark)
-
-
-def episode_file(folder: Path, number: int) -> Path:
-    return folder / f"{number:06d}.safetensors"
-
-
-def identity(file: Path) -> str:
-    """By which an episode is known wherever its file is copied to; those written without one, by what they are."""
-    return read_told(file).get("episode") or checksum(file)
-
-
-def contents(file: Path) -> bytes:
-    """A digest of what was done and what it led to: of actions, rewards and the first and last observation."""
-    steps = unflatten(read_tensors(file))
-    seen = [value[[0, -1]] for value in steps.observation.values()]
-    digest = hashlib.sha256()
-    for tensor in (steps.action, steps.reward, *seen):
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.digest()
-
-
-def next_number(folder: Path) -> int:
-    """Behind all episodes that there are, or were: one that was removed leaves its number free."""
-    return max((int(path.stem) for path in files(folder) if path.stem.isdigit()), default=-1) + 1
 
 
 class Recording:
@@ -218,11 +160,10 @@ class Recording:
             )
         if other.folder.resolve() == self.folder.resolve():
             raise ValueError(f"{self.folder} cannot be merged with itself.")
-        known = {identity(file) for file in self.files}
-        taken = [file for file in other.files if identity(file) not in known]
-        theirs = {identity(file) for file in other.files}
-        here = {contents(file) for file in self.files if identity(file) not in theirs} if taken else set()
-        if copies := sum(contents(file) in here for file in taken):
+        own, theirs = ({identity(file): file for file in each.files} for each in (self, other))
+        taken = [file for name, file in theirs.items() if name not in own]
+        before = [file for name, file in own.items() if name not in theirs]
+        if taken and before and (copies := _copies(taken, before)):
             log.warning(
                 "%s of the episodes of %s are step by step like some of %s: recorded with one seed, they are copies, and what is "
                 "asked of held-out ones may have been learned from.", copies, other.folder, self.folder,
@@ -289,9 +230,8 @@ def replay_of(
     Raises:
         EmptyError: there are none.
     """
-    # Together in blocks: a recorded episode is a memory map, of which a process may have some 65,000.
     found, left = [], iter(episodes)
-    while block := [steps.flat() for steps in islice(left, 4096)]:
+    while block := [steps.flat() for steps in islice(left, MAPS)]:
         found.append(_joined(block, entries(spec)))
     if not found:
         raise EmptyError("There is no episode to learn from.")
@@ -302,10 +242,11 @@ def replay_of(
     return replay
 
 
+def _copies(files: Sequence[Path], others: Sequence[Path]) -> int:
+    """How many of these episodes hold what one of the others does."""
+    held = {contents(file) for file in others}
+    return sum(contents(file) in held for file in files)
+
+
 def _joined(parts: Sequence[Mapping[str, Tensor]], names: Iterable[str]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in names}
-
-
-def files(folder: Path) -> list[Path]:
-    """The episodes' files, in their order."""
-    return sorted(path for path in folder.glob("*.safetensors") if path.stem.isdigit())

@@ -12,6 +12,7 @@ import torch
 from gymnasium import spaces
 
 from worldmodel.data import Entry, Spec, Steps, recording
+from worldmodel.data import mapped as mapped_module
 from worldmodel.data.recording import Recorder, Recording
 from worldmodel.data.storage import unflatten
 
@@ -87,12 +88,16 @@ def recorded_pictures(folder, episodes: int = 3, length: int = 60) -> Recording:
 
 
 @pytest.mark.parametrize("across", [False, True])
-def test_mapped_from_disk_it_gives_the_windows_that_it_gives_from_memory(tmp_path, across):
+@pytest.mark.parametrize("maps", [4096, 2])
+def test_mapped_from_disk_it_gives_the_windows_that_it_gives_from_memory(tmp_path, monkeypatch, across, maps):
+    for module in (recording, mapped_module):
+        monkeypatch.setattr(module, "MAPS", maps)  # fewer at once than there are episodes
     for numbers in ([1, 2, 3, 4], [11, 12, 13], [21, 22, 23, 24, 25, 26]):
         record(tmp_path, numbers)
     extras = {"latent": Entry((2,), "float32")}
     replays = [Recording(tmp_path).replay(mapped=mapped, extras=extras, seed=3) for mapped in (False, True)]
     assert len(replays[1]) == 13
+    assert replays[0].newest(13).reward.flatten().tolist() == [1, 2, 3, 4, 11, 12, 13, 21, 22, 23, 24, 25, 26]
     for _ in range(5):
         (steps, index), (found, found_index) = (replay.sample(16, 3, across_episodes=across) for replay in replays)
         assert torch.equal(index, found_index)

@@ -1,0 +1,79 @@
+"""The files in the folder of a recording: its description, and one for each episode, known wherever it is copied to."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worldmodel.data.storage import unflatten
+from worldmodel.snapshots import checksum, read_json, read_tensors, read_told, write_file
+
+DESCRIPTION = "recording.json"
+FORMAT = 1
+UNFINISHED = "unfinished"
+EPISODE = "episode.safetensors"
+
+
+def note(folder: Path, further: Sequence[dict], instead: dict | None = None) -> None:
+    """Write beside how the parts of a recording were made how further ones were, once each, and no longer ``instead``."""
+    described = read_json(folder / DESCRIPTION)
+    before = [described["facts"], *described.get("also", [])]
+    made = [facts for facts in before if facts != instead]
+    for facts in json.loads(json.dumps(further)):  # as they come back: JSON has lists for tuples
+        if facts and facts not in made:
+            made.append(facts)
+    if made != before:
+        described |= {"facts": made[0], "also": made[1:]}
+        write_description(folder, described)
+
+
+def write_description(folder: Path, described: dict[str, Any]) -> None:
+    write_file(folder / DESCRIPTION, (json.dumps(described, indent=2) + "\n").encode())
+
+
+@contextlib.contextmanager
+def taking_over(folder: Path, source: str, made: Sequence[dict]) -> Iterator[None]:
+    """Take the episodes of a source over into a recording, which says until the end that they are not all there.
+
+    Args:
+        made: how they were made.
+    """
+    mark = {UNFINISHED: source}
+    note(folder, [mark])
+    yield
+    note(folder, made, instead=mark)
+
+
+def episode_file(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.safetensors"
+
+
+def identity(file: Path) -> str:
+    """By which an episode is known wherever its file is copied to; those written without one, by what they are."""
+    return read_told(file).get("episode") or checksum(file)
+
+
+def contents(file: Path) -> bytes:
+    """A digest of what was done and what it led to: of actions, rewards and the first and last observation."""
+    steps = unflatten(read_tensors(file))
+    seen = [value[[0, -1]] for value in steps.observation.values()]
+    digest = hashlib.sha256()
+    for tensor in (steps.action, steps.reward, *seen):
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.digest()
+
+
+def next_number(folder: Path) -> int:
+    """Behind all episodes that there are, or were: one that was removed leaves its number free."""
+    return max((int(path.stem) for path in files(folder) if path.stem.isdigit()), default=-1) + 1
+
+
+def files(folder: Path) -> list[Path]:
+    """The episodes' files, in their order."""
+    return sorted(path for path in folder.glob("*.safetensors") if path.stem.isdigit())
