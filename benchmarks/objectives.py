@@ -20,8 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path("benchmarks/results/objectives")
-EPISODES = 120
-SMALL = f"--observation both --image-size 32 --episodes {EPISODES}"
+SMALL = "--observation both --image-size 32 --episodes 120"
 # Of dm_control, what moves within an episode and can be seen at this size: actions of four steps, each drawn for two on average,
 # and 100 of them to an episode. (Of reacher's to_target much is the target, which stands still: no state within an episode.)
 MOVED = "--fast-rendering --action-repeat 4 --time-limit 400 --random-hold 2"

@@ -11,14 +11,10 @@ it goes on where it was: rows.jsonl holds what is done.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +24,7 @@ import tyro
 from command import one_sentence_errors
 from comparison_models import beside, model_of, names_of, teaches_dynamics, what_hinders
 from comparison_report import report
+from comparison_rows import append, check_settings, made_of, rows_of
 from tyro.conf import arg
 
 import agents
@@ -41,8 +38,6 @@ from worldmodel.data import Spec, Steps
 from worldmodel.data.recording import Recording, replay_of
 from worldmodel.diagnostics import effective_rank, encode, targets_of, what_is_known
 from worldmodel.registry import config_to_dict
-
-ROWS, SETTINGS = "rows.jsonl", "settings.json"
 
 
 @dataclass(frozen=True)
@@ -81,81 +76,106 @@ class CompareCommand:
 
 
 def main() -> None:
-    with one_sentence_errors(ImportError), ExitStack() as stack:
+    with one_sentence_errors(ImportError):
         logging.getLogger("worldmodel").setLevel(logging.WARNING)  # not of each replay
         command = tyro.cli(CompareCommand, description=__doc__)
         recording = Recording(command.data)
         spec = recording.observing(command.observe or recording.pictures())
         targets = list(command.targets) or targets_of(recording.spec, list(spec.observation))
         recording.observing(targets)
-        if not targets:
-            raise ValueError(
-                f"{command.data} holds nothing that could be asked for: record pictures, with the state beside "
-                "them, as collect.py --observation pixels does."
-            )
-        conditions = ("clean", *command.distractions)
-        for condition in command.distractions:
-            for name in condition.split("+"):
-                distraction(name)
-        chosen = names_of(command.objectives)
-        learned = {}
-        for name in chosen:
-            config = model_of(
-                name,
-                spec,
-                size=command.size,
-                dynamics=command.dynamics,
-                projector=command.projector,
-                shorten=command.shorten,
-            )
-            if obstacle := what_hinders(config, spec):
-                print(f"Left out: {name}. {obstacle}")
-            else:
-                learned[name] = config
-        models = beside(list(learned.values())) | learned
-        learned_from, _ = recording.split(command.held_out)
-        steps = sum(len(episode.reward) for episode in recording.episodes(learned_from))
-        if max(command.labels) > steps:
-            raise ValueError(
-                f"{max(command.labels)} labels are more than the {steps} steps there are to label: give fewer."
-            )
-        execution = agents.Execution(command.execution)
+        check(command, recording, targets)
+        models = models_of(command, spec)
         command.out.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(alone_in(command.out))
-        rows = started(command, recording, execution, {name: made_of(model) for name, model in models.items()})
-        done = {(row["objective"], row["condition"], row["seed"]) for row in rows}
-        todo = [
-            (seed, condition, name)
-            for seed in range(command.seeds)
-            for condition in conditions
-            for name in models
-            if (name, condition, seed) not in done
-        ]
-        print(f"{len(todo)} trainings of {command.pretraining.steps} updates; {len(done)} are done already.")
-        began, seen = time.monotonic(), {}
-        for number, (seed, condition, name) in enumerate(todo):
-            if (seed, condition) not in seen:
-                seen = {(seed, condition): episodes_of(recording, condition, seed, command.held_out, spec, targets)}
-            row = {"objective": name, "condition": condition, "seed": seed, "made": made_of(models[name])}
-            try:
-                row |= compared(command, models[name], spec, targets, seen[seed, condition], execution, seed)
-            except ValueError as error:
-                print(f"Left out: {name}. {error}", flush=True)
-                continue
-            except (FloatingPointError, torch.linalg.LinAlgError) as error:
-                print(f"Nothing is known of {name} ({condition}). {error}", flush=True)
-                row |= {"failed": str(error), "r2": {}, "by_target": {}, "effective_rank": {}, "milliseconds": 0.0}
-            rows.append(row)
-            append(command.out / ROWS, row)
-            if "failed" in row:
-                continue
-            left = (time.monotonic() - began) / (number + 1) * (len(todo) - number - 1)
-            print(
-                f"{number + 1:>4} of {len(todo)}  {condition:<20} {name:<20} R² {row['r2']['embedding linear'][-1]:6.3f}  "
-                f"{row['milliseconds']:5.0f} ms an update  left {left / 60:.0f} min",
-                flush=True,
-            )
-        report(rows, [*models], list(conditions), command.labels, command.out, str(command.data))
+        with alone_in(command.out):
+            compare(command, recording, models, spec, targets)
+
+
+def check(command: CompareCommand, recording: Recording, targets: list[str]) -> None:
+    """Raise ValueError where nothing can be asked, or no distraction has a given name."""
+    if not targets:
+        raise ValueError(
+            f"{command.data} holds nothing that could be asked for: record pictures, with the state beside "
+            "them, as collect.py --observation pixels does."
+        )
+    for condition in command.distractions:
+        for name in condition.split("+"):
+            distraction(name)
+    learned_from, _ = recording.split(command.held_out)
+    steps = sum(len(episode.reward) for episode in recording.episodes(learned_from))
+    if max(command.labels) > steps:
+        raise ValueError(
+            f"{max(command.labels)} labels are more than the {steps} steps there are to label: give fewer."
+        )
+
+
+def models_of(command: CompareCommand, spec: Spec) -> dict[str, RepresentationConfig]:
+    """By name: what stands beside them untrained, and a model for each objective that can learn from what is observed."""
+    sizes = {name: getattr(command, name) for name in ("size", "dynamics", "projector", "shorten")}
+    learned = {}
+    for name in names_of(command.objectives):
+        config = model_of(name, spec, **sizes)
+        if obstacle := what_hinders(config, spec):
+            print(f"Left out: {name}. {obstacle}")
+        else:
+            learned[name] = config
+    return beside(list(learned.values())) | learned
+
+
+def compare(
+    command: CompareCommand,
+    recording: Recording,
+    models: dict[str, RepresentationConfig],
+    spec: Spec,
+    targets: list[str],
+) -> None:
+    """Train and ask what has not been yet, a row for each, and report."""
+    execution = agents.Execution(command.execution)
+    check_settings(shared_settings(command, recording, execution), command.out)
+    made = {name: made_of(model) for name, model in models.items()}
+    rows = rows_of(command.out, made)
+    conditions = ("clean", *command.distractions)
+    done = {(row["objective"], row["condition"], row["seed"]) for row in rows}
+    todo = [
+        (seed, condition, name)
+        for seed in range(command.seeds)
+        for condition in conditions
+        for name in models
+        if (name, condition, seed) not in done
+    ]
+    print(f"{len(todo)} trainings of {command.pretraining.steps} updates; {len(done)} are done already.")
+    began, seen = time.monotonic(), {}
+    for number, (seed, condition, name) in enumerate(todo):
+        if (seed, condition) not in seen:
+            seen = {(seed, condition): episodes_of(recording, condition, seed, command.held_out, spec, targets)}
+        row = {"objective": name, "condition": condition, "seed": seed, "made": made[name]}
+        try:
+            row |= compared(command, models[name], spec, targets, seen[seed, condition], execution, seed)
+        except (FloatingPointError, torch.linalg.LinAlgError) as error:
+            print(f"Nothing is known of {name} ({condition}). {error}", flush=True)
+            row |= {"failed": str(error), "r2": {}, "by_target": {}, "effective_rank": {}, "milliseconds": 0.0}
+        except ValueError as error:
+            print(f"Left out: {name}. {error}", flush=True)
+            continue
+        rows.append(row)
+        append(command.out, row)
+        if "failed" in row:
+            continue
+        left = (time.monotonic() - began) / (number + 1) * (len(todo) - number - 1)
+        print(
+            f"{number + 1:>4} of {len(todo)}  {condition:<20} {name:<20} R² {row['r2']['embedding linear'][-1]:6.3f}  "
+            f"{row['milliseconds']:5.0f} ms an update  left {left / 60:.0f} min",
+            flush=True,
+        )
+    report(rows, [*models], list(conditions), command.labels, command.out, str(command.data))
+
+
+def shared_settings(command: CompareCommand, recording: Recording, execution: agents.Execution) -> dict[str, Any]:
+    """What all rows of a folder have to share."""
+    free = ("out", "objectives", "distractions", "seeds", "execution")
+    settings = {name: value for name, value in config_to_dict(command).items() if name not in free}
+    # Wherever the recording lies now: another call may be on another machine, which made it anew.
+    settings["data"] = {"episodes": len(recording), "made": recording.made}
+    return settings | {"precision": str(execution.dtype).removeprefix("torch.")}
 
 
 def episodes_of(
@@ -235,56 +255,6 @@ def timed(trainer: Pretrainer, updates: int) -> Iterator[float]:
         trainer.update()
         yield 1000 * (time.perf_counter() - before)
     trainer.learner.check()
-
-
-def made_of(model: RepresentationConfig) -> str:
-    """A short digest of all that is configured of a model."""
-    return hashlib.sha256(json.dumps(config_to_dict(model), sort_keys=True).encode()).hexdigest()[:12]
-
-
-def started(
-    command: CompareCommand, recording: Recording, execution: agents.Execution, made: dict[str, str]
-) -> list[dict[str, Any]]:
-    """The rows that an earlier call left, less those of models that are configured otherwise now.
-
-    Args:
-        made: digests of the models, by name.
-
-    Raises:
-        ValueError: it was called with other settings.
-    """
-    free = ("out", "objectives", "distractions", "seeds", "execution")
-    settings = {name: value for name, value in config_to_dict(command).items() if name not in free}
-    # Wherever the recording lies now: another call may be on another machine, which made it anew.
-    settings["data"] = {"episodes": len(recording), "made": recording.made}
-    settings["precision"] = str(execution.dtype).removeprefix("torch.")
-    settings, path = json.loads(json.dumps(settings)), command.out / SETTINGS
-    if path.is_file():
-        before = json.loads(path.read_text())
-        if changed := [name for name in settings if before.get(name) != settings[name]]:
-            raise ValueError(
-                f"{command.out} holds a comparison with another {changed[0]}, {before.get(changed[0])}: give another --out."
-            )
-    path.write_text(json.dumps(settings, indent=1) + "\n")
-    if not (command.out / ROWS).is_file():
-        return []
-    rows = {}
-    for line in (command.out / ROWS).read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:  # cut while it was written
-            continue
-        if row["made"] == made.get(row["objective"], row["made"]):
-            rows[row["objective"], row["condition"], row["seed"]] = row
-    return list(rows.values())
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    cut = path.is_file() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
-    with path.open("a") as file:
-        file.write("\n" * bool(cut) + json.dumps(row) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 if __name__ == "__main__":

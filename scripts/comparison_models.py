@@ -12,6 +12,7 @@ from agents.parts import exchanged_dynamics, objectives_named
 from agents.published import dreamer_decoder
 from worldmodel import Representation, RepresentationConfig, objectives
 from worldmodel.data import Spec, Steps
+from worldmodel.data.augmentation import AugmentationConfig
 from worldmodel.encoders import PatchEncoderConfig, SeveralEncoderConfig
 from worldmodel.objectives import ObjectiveConfig
 
@@ -62,7 +63,7 @@ def model_of(
         paper = objectives.objectives.config(plain)
         shorter = SHORTENED.get(plain, {}).items()
         config = dataclasses.replace(config, **{k: v for k, v in shorter if getattr(config, k) == getattr(paper, k)})
-        config = shifted_by_share(config, spec)
+        config = shifted_by_share(config, paper, spec)
     if "projector" in (field.name for field in dataclasses.fields(config)):
         config = narrowed(config, projector)
     if "feature_dim" in objectives.objectives.needs(config):
@@ -83,15 +84,15 @@ def narrowed(config: ObjectiveConfig, projector: tuple[int, ...]) -> ObjectiveCo
     return dataclasses.replace(config, **changed)
 
 
-def shifted_by_share(config: ObjectiveConfig, spec: Spec) -> ObjectiveConfig:
-    """With shifts by the paper's share of the pictures' side."""
-    given = getattr(config, "augmentation", None)
+def shifted_by_share(config: Any, paper: Any, spec: Spec) -> Any:
+    """A configuration, its own or that of its augmentation, with the paper's shift as a share of the pictures' side."""
     sides = [entry.shape[0] for entry in spec.observation.values() if entry.kind == "image"]
-    if not sides:
-        return config
-    shift = max(1, round(SHIFT * min(sides)))
-    changed: dict[str, Any] = {} if given is None else {"augmentation": dataclasses.replace(given, shift=shift)}
-    changed |= {"shift": shift} if hasattr(config, "shift") else {}
+    changed: dict[str, Any] = {}
+    if sides and hasattr(config, "shift") and config.shift == paper.shift:
+        changed["shift"] = max(1, round(SHIFT * min(sides)))
+    if getattr(config, "augmentation", None) is not None:
+        of_paper = paper.augmentation or AugmentationConfig()
+        changed["augmentation"] = shifted_by_share(config.augmentation, of_paper, spec)
     return dataclasses.replace(config, **changed)
 
 

@@ -32,6 +32,9 @@ def test_what_papers_count_in_pictures_and_pixels_is_scaled_down_unless_it_is_gi
     assert moco.queue == 512 and (dreamerpro.prototypes, dreamerpro.shift) == (64, 2)
     (given,) = model_of("moco,queue=300,augmentation.noise=0.1", SPEC, **SHARED).objectives
     assert given.queue == 300 and (given.augmentation.noise, given.augmentation.shift) == (0.1, 2)
+    (own,) = model_of("vicreg,augmentation.shift=0", SPEC, **SHARED).objectives
+    (wide,) = model_of("prototypes,shift=5", SPEC, **SHARED).objectives
+    assert own.augmentation.shift == 0 and wide.shift == 5
 
 
 def test_what_learns_from_imagined_features_has_dynamics_to_imagine_with():
