@@ -72,8 +72,12 @@ def test_the_commands_find_the_new_objective_and_models_made_with_it_say_what_th
     )
     done = python("-c", load, run, WORLDMODEL_PLUGINS=str(file))
     assert "SlownessConfig(weight=0.5" in done.stdout, done.stderr
-    done = python("-c", load, run)
+    looked_at = "import sys, worldmodel; print(len(worldmodel.load(sys.argv[1]).objectives))"
+    done = python("-c", looked_at, run)  # without what it learned from, which is said
+    assert done.returncode == 0 and done.stdout.strip() == "0", done.stderr
     assert "There is no part named 'objective/slowness'" in done.stderr and "WORLDMODEL_PLUGINS" in done.stderr
+    done = python("scripts/train.py", "--resume", run, "--steps", 60)
+    assert done.returncode == 2 and "There is no part named 'objective/slowness'" in done.stderr, done.stderr
     for given, said in (
         ("gone.py", "names gone.py, which is no file"),
         ("gone", "the module 'gone', which is not installed"),

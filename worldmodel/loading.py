@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from worldmodel.data import Spec
 from worldmodel.model import WorldModel, WorldModelConfig
-from worldmodel.registry import config_from_dict, config_to_dict, is_known
+from worldmodel.registry import config_from_dict, config_to_dict, unknown_part
 from worldmodel.representation import Representation, RepresentationConfig
 from worldmodel.snapshots import newest, read_json, read_tensors, verify, write_json, write_tensors
 
@@ -120,11 +120,11 @@ def _with_known_objectives(config: dict[str, Any]) -> tuple[dict[str, Any], list
 
     What somebody learned from, with an objective of their own, is not needed to look, to believe or to imagine.
     """
-    kept = [number for number, one in enumerate(config["objectives"]) if is_known(one["kind"])]
-    if len(kept) == len(config["objectives"]):
+    sentences = [unknown_part(one["kind"]) for one in config["objectives"]]
+    if not any(sentences):
         return config, None
-    unknown = [one["kind"] for number, one in enumerate(config["objectives"]) if number not in kept]
-    log.warning("Loaded without what it learned from, which is not known here: %s.", ", ".join(unknown))
+    log.warning("Loaded without all that it learned from: %s", " ".join(filter(None, sentences)))
+    kept = [number for number, sentence in enumerate(sentences) if not sentence]
     return config | {"objectives": [config["objectives"][number] for number in kept]}, kept
 
 
@@ -132,15 +132,13 @@ def _fill_known(model: Representation, path: Path, kept: list[int] | None) -> No
     """As ``fill``, where of the objectives in the file those of the numbers ``kept`` are left."""
     tensors = read_tensors(path)
     if kept is not None:
-        places = {f"objectives.{number}.": f"objectives.{place}." for place, number in enumerate(kept)}
-        found = {
-            name: value for name, value in tensors.items() if not name.startswith(("objectives.", "target_encoders."))
-        }
-        for before, after in places.items():
+        learned = ("objectives.", "target_encoders.")
+        found = {name: value for name, value in tensors.items() if not name.startswith(learned)}
+        for place, number in enumerate(kept):
+            before, after = f"objectives.{number}.", f"objectives.{place}."
             found |= {after + n.removeprefix(before): v for n, v in tensors.items() if n.startswith(before)}
-        # Targets of what is left, which nobody asks of a model that is looked at.
-        own = {n: v for n, v in model.state_dict().items() if n.startswith("target_encoders.")}
-        tensors = found | own
+        # Targets stay as they are: nobody asks for them in a model that is looked at.
+        tensors = found | {n: v for n, v in model.state_dict().items() if n.startswith("target_encoders.")}
     fill(model, tensors, path)
 
 

@@ -171,10 +171,14 @@ def config_to_dict(config: Any) -> Any:
     return config
 
 
-def is_known(kind: str) -> bool:
-    """Whether there is a part of this kind and name, such as objective/cpc; other people's parts included."""
-    import_plugins()
-    return kind in _CONFIG_CLASSES
+def unknown_part(kind: str) -> str:
+    """One sentence where there is no part of this kind and name (objective/cpc), other people's included; "" where there is."""
+    if kind not in _CONFIG_CLASSES:
+        import_plugins()
+    if kind in _CONFIG_CLASSES:
+        return ""
+    known = unknown_name("part", kind, _CONFIG_CLASSES)
+    return f"{known} A part of your own is found by {VARIABLE}=its_file.py, or imported before."
 
 
 def first_difference(one: Any, other: Any, name: str = "") -> tuple[str, Any, Any] | None:
@@ -204,11 +208,8 @@ def config_from_dict(annotation: Any, data: Any) -> Any:
     if isinstance(data, dict):
         data = dict(data)
         kind = data.pop("kind", None)
-        if kind is not None and kind not in _CONFIG_CLASSES:
-            import_plugins()
-        if kind is not None and kind not in _CONFIG_CLASSES:
-            known = unknown_name("part", kind, _CONFIG_CLASSES)
-            raise ValueError(f"{known} A part of your own is found by {VARIABLE}=its_file.py, or imported before.")
+        if kind is not None and (sentence := unknown_part(kind)):
+            raise ValueError(sentence)
         config_class = _CONFIG_CLASSES[kind] if kind else _dataclass_of(annotation)
         check_fields(config_class, data)
         hints = typing.get_type_hints(config_class)
