@@ -108,6 +108,7 @@ def test_environments_act_together_as_if_alone(spec, monkeypatch):
         return tensor.copy_(pattern.expand_as(tensor))
 
     monkeypatch.setattr(torch.Tensor, "exponential_", exponential)
+    monkeypatch.setattr(torch, "rand_like", lambda x: (-exponential(torch.empty_like(x))).exp())
     if spec.action.discrete:
         monkeypatch.setattr(one.policy, "sample", one.policy.mode)
     together, (plans,) = one.act(world, start, memory, explore=True)

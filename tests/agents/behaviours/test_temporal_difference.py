@@ -29,7 +29,7 @@ def fixed(monkeypatch):
     """Critics 2 and 0 of every draw, the policy's noise always NOISE, a discrete policy's sample its mode."""
     monkeypatch.setattr(TemporalDifferencePlanning, "_two_critics", lambda self, features: torch.tensor([2, 0]))
     monkeypatch.setattr(torch, "randn_like", lambda x: NOISE.expand_as(x))
-    monkeypatch.setattr(torch.Tensor, "exponential_", lambda tensor: tensor.fill_(1.0))
+    monkeypatch.setattr(torch, "rand_like", lambda x: torch.full_like(x, 0.5))
 
 
 def drawn(one, features):

@@ -22,6 +22,7 @@ OPTIONS = {
     "masked-trajectory": {"units": 64},
     "moco": {"queue": 1024},
     "next-latent": {"units": 64},
+    "prototypes": {"prototypes": 64, "frozen_updates": 30},
     "relative-position": {"units": 64},
     "rotation": {"units": 64},
     "sigreg": {"slices": 128},
