@@ -67,7 +67,7 @@ class Trainer:
         total_updates = int(config.steps / self.repeat * recipe.updates_per_decision)
         self.learner = Learner(agent, recipe.optimiser, execution, total_updates)
         self.stream = StepStream(tasks)
-        # An episode has a row more than decisions: a fourth more in all, unless it is of three. Else the oldest are given up.
+        # An episode of n decisions has n + 1 rows: a fourth more, unless they are of three or fewer, is enough for all.
         own = min(recipe.replay_capacity, 5 * config.steps // (4 * self.repeat) + 10_000)
         self.replay = make_replay(
             agent.spec,

@@ -138,11 +138,15 @@ def make_tasks(command: TrainCommand, **changes: object) -> gymnasium.vector.Vec
     recording = Recording(command.run.trainer.data)
     if not command.run.trainer.offline:
         raise ValueError(f"{recording.folder} does not say what task it is of: give --task, or learn --offline.")
-    # Beside pictures, collect.py may have recorded the state, which is for probes alone.
-    told = recording.facts.get("task", {}).get("observation")
-    names = recording.pictures(texts=True) if told == "both" else list(recording.spec.observation)
+    names = names_to_learn_from(recording)
     print(f"Learns from {', '.join(names)}.")
     return RecordedTasks(recording.observing(names))
+
+
+def names_to_learn_from(recording: Recording) -> list[str]:
+    """Of all that is observed, but for the state that collect.py recorded beside pictures, which is for probes alone."""
+    beside = recording.facts.get("task", {}).get("observation") == "both"
+    return recording.pictures(texts=True) if beside else list(recording.spec.observation)
 
 
 def imagination_in_words(logdir: Path) -> str:

@@ -1,9 +1,17 @@
 """Recordings looked at, converted, and learned from."""
 
-import pytest
-from commands import TINY, command
+import sys
 
-from worldmodel.data.recording import Recording
+import numpy as np
+import pytest
+from commands import SCRIPTS, TINY, command
+from gymnasium import spaces
+
+from worldmodel.data import Spec
+from worldmodel.data.recording import Recorder, Recording
+
+sys.path.insert(0, str(SCRIPTS))
+from train import names_to_learn_from
 
 
 def collect(folder, *arguments, task="dmc/cartpole-balance"):
@@ -66,6 +74,16 @@ def test_an_agent_is_trained_on_a_recording_alone_evaluated_in_its_task_and_goes
     assert seen.code == 0, seen.error
 
 
+@pytest.mark.parametrize("told", [{}, {"task": {"observation": "both"}}, {"task": {"observation": "pixels"}}])
+def test_all_that_is_recorded_is_learned_from_but_what_stands_beside_pictures_for_probes(tmp_path, told):
+    space = spaces.Dict(
+        camera=spaces.Box(0, 255, (8, 8, 3), np.uint8), joints=spaces.Box(-1, 1, (2,)), mission=spaces.Text(9)
+    )
+    Recorder(tmp_path, Spec.from_spaces(space, spaces.Discrete(2)), 1, told)
+    expected = ["camera", "mission"] if told.get("task") == {"observation": "both"} else ["camera", "joints", "mission"]
+    assert sorted(names_to_learn_from(Recording(tmp_path))) == expected
+
+
 def test_with_a_recording_of_nobody_knows_what_there_is_no_return(tmp_path):
     collect(tmp_path / "data")
     description = tmp_path / "data" / "recording.json"
@@ -73,5 +91,6 @@ def test_with_a_recording_of_nobody_knows_what_there_is_no_return(tmp_path):
     options = ["--data", tmp_path / "data", "--logdir", tmp_path / "run", "--steps", 8, *TINY]
     said = command("train.py", "tdmpc2", *options, "--offline")
     assert said.code == 0 and "No return: there is no environment" in said.out, said.error
+    assert "Learns from position, velocity." in said.out
     wrong = command("train.py", "tdmpc2", *options[:3], tmp_path / "other", *options[4:])
     assert wrong.code == 2 and "does not say what task it is of: give --task, or learn --offline" in wrong.error
