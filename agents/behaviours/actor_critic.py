@@ -27,6 +27,8 @@ DREAMER_BINS = BinsConfig(255, -20.0, 20.0, "raw")
 class ActorCriticConfig(BehaviourConfig):
     horizon: int = 15
     """H, imagined steps."""
+    imagine_last: int = 0
+    """Of each replayed sequence the last so many steps, from which imagination starts; 0: all. Fewer are a cheaper update."""
     discount: float = 1 - 1 / 333
     """γ"""
     trace: float = 0.95
@@ -54,6 +56,11 @@ class ActorCriticConfig(BehaviourConfig):
     """Discrete actions: share of the uniform distribution in the policy."""
 
     def __post_init__(self) -> None:
+        if self.imagine_last < 0 or self.imagine_last == 1:
+            raise ValueError(
+                "An actor-critic imagines from the last imagine_last steps of each sequence: at least 2, or 0 for all of them; "
+                f"got imagine_last={self.imagine_last}."
+            )
         if self.horizon < 1 or not 0 <= self.discount <= 1 or not 0 <= self.trace <= 1:
             raise ValueError(
                 "An actor-critic imagines at least 1 step, with discount and trace between 0 and 1: got "
@@ -87,8 +94,8 @@ class ActorCritic(Behaviour):
     # Learning
 
     def forward(self, model: WorldModel, scene: Scene) -> Outcome:
-        states = scene.filtered.states
-        start = map_state(lambda tensor: tensor.detach().flatten(0, 1), states)
+        last = self.config.imagine_last or scene.length
+        start = map_state(lambda tensor: tensor[:, -last:].detach().flatten(0, 1), scene.filtered.states)
         with torch.no_grad():
             features, actions, rewards, continuations = self.imagine(model, start)
         # The networks read them as they lie in memory, time first.
@@ -114,7 +121,7 @@ class ActorCritic(Behaviour):
         log_prob, entropy = self.policy.log_prob_and_entropy(features[:-1], actions.transpose(0, 1))
         actor = -(weights.t() * (log_prob * advantages.t() + self.config.entropy * entropy)).mean()
         critic = (weights.t() * self.critic_loss(logits[:-1], returns.t(), features[:-1])).mean()
-        replayed = self.replay_loss(scene, returns[:, 0].view(scene.steps.batch_shape))
+        replayed = self.replay_loss(scene, returns[:, 0].view(len(scene.steps.reward), -1))
         losses = {"actor": actor, "critic": critic, "replayed critic": self.config.replay_weight * replayed}
         metrics = {
             "actor_entropy": entropy.mean().detach(),
@@ -156,9 +163,12 @@ class ActorCritic(Behaviour):
     def replay_loss(self, scene: Scene, imagined_returns: Tensor) -> Tensor:
         """The critic's loss along replayed rewards; its gradient reaches the world model.
 
-        ``imagined_returns`` [B, T] is what imagination promises from each step: what the λ-returns are mixed with.
+        ``imagined_returns`` [B, K] is what imagination promises from each of the last K steps: what the λ-returns are mixed
+        with.
         """
-        features, steps, inside = scene.features("filtered"), scene.steps, scene.pairs(1)
+        last = imagined_returns.shape[1]
+        features, inside = scene.features("filtered")[:, -last:], scene.pairs(1)[:, 1 - last :]
+        steps = scene.steps.map(lambda tensor: tensor[:, -last:])
         returns = replayed_returns(steps, inside, imagined_returns, self.config.discount, self.config.trace)
         error = self.critic_loss(self.critic(features[:, :-1]), returns, features[:, :-1].detach())
         return (error * inside).mean()

@@ -126,6 +126,26 @@ def test_the_critic_learns_from_replay_what_imagination_promises_from_there():
     torch.testing.assert_close(run.outcome.losses["replayed critic"], expected, rtol=1e-3, atol=1e-4)
 
 
+def test_imagination_starts_from_the_last_steps_alone_where_few_are_asked_for():
+    run, last = Run(imagine_last=3), 3
+    start = map_state(lambda tensor: tensor[:, -last:].flatten(0, 1), run.scene.filtered.states)
+    torch.testing.assert_close(run.imagined[0][:, 0], run.world.dynamics.features(start))
+    promised, inside = run.returns()[:, 0].view(6, last), run.scene.pairs(1)
+    features = run.scene.features("filtered")
+    # As if the sequences had only those steps.
+    returns = replayed_returns(run.steps.map(lambda tensor: tensor[:, -last:]), inside[:, -2:], promised, GAMMA, TRACE)
+    terms = [
+        run.critic_error(features[b, 2 + t], returns[b, t]) if inside[b, 2 + t] else torch.zeros(())
+        for b in range(6)
+        for t in range(last - 1)
+    ]
+    expected = 0.3 * torch.stack(terms).mean()
+    torch.testing.assert_close(run.outcome.losses["replayed critic"], expected, rtol=1e-3, atol=1e-4)
+    whole, all_of_them = Run(), Run(imagine_last=5)
+    for name, loss in whole.outcome.losses.items():
+        torch.testing.assert_close(all_of_them.outcome.losses[name], loss, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     ("loss", "reached"),
     [("actor", {"policy"}), ("critic", {"critic"}), ("replayed critic", {"critic", "encoder", "dynamics"})],
@@ -186,3 +206,5 @@ def test_the_slow_critic_follows_slowly():
 def test_numbers_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="at least 1 step.*horizon=0"):
         ActorCriticConfig(horizon=0)
+    with pytest.raises(ValueError, match="at least 2, or 0 for all.*imagine_last=1"):
+        ActorCriticConfig(imagine_last=1)
