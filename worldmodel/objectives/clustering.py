@@ -29,8 +29,11 @@ class PrototypesConfig(ObjectiveConfig):
     """Of the softmax over prototypes."""
     sinkhorn_iterations: int = 3
     """Rounds of making the assignment even."""
-    sinkhorn_temperature: float = 0.05
-    """Of the assignment before that."""
+    sinkhorn_temperature: float = 0.0125
+    """Of the assignment before that. The authors' for dm_control, whose frames are alike: at SwAV's 0.05 they are assigned to all
+    prototypes about equally."""
+    norm_weight: float = 0.0
+    """Weight of the loss of norms. The authors have 0 for plain dm_control, 1 before natural backgrounds."""
     shift: int = 3
     """Pixels by which images are shifted at most, each sequence as a whole."""
     target_rate: float = 0.05
@@ -45,7 +48,8 @@ class Prototypes(Objective):
 
     Three losses: each view's embedding is to fall to the prototypes that the *other* view's momentum embedding is assigned to
     (evenly, by Sinkhorn; arXiv 2006.09882); the filtered features to those of their own view; both projections are to have
-    norm 1. The first step of a sequence falls to none.
+    norm 1, if that has a weight. The first step of a sequence falls to none. The numbers are those of the authors' code
+    (github.com/fdeng18/dreamer-pro) for plain dm_control; it is for pictures: vectors have no second view.
     """
 
     over_batch = True
@@ -89,8 +93,9 @@ class Prototypes(Objective):
             losses = {
                 "swav": fall(embedding[:, 1:], swapped),
                 "temporal": fall(features[:, 1:], assigned),
-                "norm": norm(embedding) + norm(features),
             }
+            if self.config.norm_weight:
+                losses["norm"] = self.config.norm_weight * (norm(embedding) + norm(features))
         return Outcome({name: self.config.weight * loss for name, loss in losses.items()})
 
     def assign(self, scores: Tensor, weight: Tensor) -> Tensor:
@@ -99,6 +104,7 @@ class Prototypes(Objective):
         rows = scores.flatten(0, 1), weight.flatten()
         return sinkhorn(*rows, config.sinkhorn_temperature, config.sinkhorn_iterations).view_as(scores)
 
+    @torch.no_grad()
     def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
         self.updates += 1
         self.prototypes.copy_(F.normalize(self.prototypes, dim=-1))
@@ -163,6 +169,7 @@ class SwAV(JointEmbedding):
         agreement = ranks.mean((assigned[0].argmax(1) == assigned[1].argmax(1)).float(), pairs.weight)
         return Compared(torch.stack(losses).mean(), {"agreement": agreement})
 
+    @torch.no_grad()
     def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
         self.updates += 1
         self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
@@ -189,7 +196,8 @@ class DeepCluster(JointEmbedding):
     """DeepCluster v2 (arXiv 1807.05520; 2006.09882, appendix D): descriptions fall to the clusters of their twins.
 
     The clusters are spherical k-means' over the last ``memory`` descriptions, a sliding window of replay, fitted anew every
-    ``refit_every`` updates from descriptions drawn among those, as the authors' code does.
+    ``refit_every`` updates from descriptions drawn among those, as the authors' code does at each epoch; and for the first time
+    once there are as many descriptions as clusters. There the assignments stay for an epoch; here they follow the descriptions.
     """
 
     centroids: Tensor
@@ -218,12 +226,15 @@ class DeepCluster(JointEmbedding):
         pending = {"description": ranks.joined(other.detach()), "weight": ranks.joined(pairs.weight)}
         return Compared(ranks.mean(torch.stack(losses).mean(0), pairs.weight), metrics, pending)
 
+    @torch.no_grad()
     def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
-        size = len(self.memory)
+        size, rows = len(self.memory), len(pending["description"])
+        first = -(-min(size, self.centroids.shape[1]) // rows)
         self.memory.copy_(torch.cat([pending["description"], self.memory])[:size])
         self.memory_weight.copy_(torch.cat([pending["weight"], self.memory_weight])[:size])
         self.updates += 1
-        if self.updates % self.refit_every == 0 and self.memory_weight.any():
+        due = (self.updates % self.refit_every == 0) | (self.updates == first)
+        if due and self.memory_weight.any():
             starts = [self.drawn() for _ in self.centroids]
             fitted = [k_means(self.memory, self.memory_weight, start, self.iterations) for start in starts]
             self.centroids.copy_(torch.stack(fitted))

@@ -42,7 +42,7 @@ def unit(x: torch.Tensor) -> torch.Tensor:
 
 
 def test_losses_are_swapped_assignments_own_assignments_and_norms():
-    one, batch = world(), steps()
+    one, batch = world(sinkhorn_temperature=0.05, norm_weight=1.0), steps()
     objective, scene = one.objectives[0], one.scene(batch)
     torch.manual_seed(3)
     losses = objective(scene).losses
@@ -83,7 +83,7 @@ def test_losses_are_swapped_assignments_own_assignments_and_norms():
 
 
 def test_assignments_are_whole_for_each_step_and_even_over_prototypes():
-    objective = world(sinkhorn_iterations=50).objectives[0]
+    objective = world(sinkhorn_iterations=50, sinkhorn_temperature=0.05).objectives[0]
     assigned = objective.assign(torch.rand(6, 4, 6), torch.ones(6, 4))
     torch.testing.assert_close(assigned.sum(-1), torch.ones(6, 4))
     torch.testing.assert_close(assigned.sum((0, 1)), torch.full((6,), 4.0), rtol=1e-3, atol=0)
@@ -175,3 +175,19 @@ def test_a_refit_begins_from_descriptions_so_that_few_clusters_are_empty():
         assert (objective.memory @ centroids.t()).argmax(1).unique().numel() >= 27
         torch.testing.assert_close(centroids.norm(dim=1), torch.ones(30, dtype=torch.float64))
     assert not torch.equal(*objective.centroids), "each clustering has its own start"
+
+
+def test_the_first_clusters_are_fitted_once_there_are_as_many_descriptions():
+    objective = bare("deepcluster", prototypes=30, clusterings=2, memory=300, refit_every=500)
+    drawn = objective.centroids.clone()
+    for expected in (False, True, True):
+        rows = F.normalize(torch.randn(20, objective.outputs, dtype=torch.float64), dim=1)
+        before = objective.centroids.clone()
+        objective.after_update({"description": rows, "weight": torch.ones(20)}, 0.0)
+        assert torch.equal(objective.centroids, drawn) != expected
+    assert torch.equal(objective.centroids, before), "and then only every so often"
+
+
+def test_norms_count_only_where_they_have_a_weight():
+    one, batch = world(), steps()
+    assert set(one.objectives[0](one.scene(batch)).losses) == {"swav", "temporal"}
