@@ -77,6 +77,8 @@ class GaussianRSSM(Dynamics):
                 nn.init.orthogonal_(parameter)
             else:
                 nn.init.xavier_uniform_(parameter)
+        with torch.no_grad():  # both gates begin at 1, as PlaNet's code has them: what was known is kept for longer
+            self.cell.bias_ih[: 2 * units] = 1.0
 
     def initial(self, batch_size: int) -> GaussianState:
         zeros = self.inputs.weight.new_zeros

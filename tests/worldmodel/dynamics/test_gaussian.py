@@ -44,6 +44,11 @@ def test_the_step_is_the_gru_of_state_and_action_and_then_the_prior():
     torch.testing.assert_close(stepped.stochastic, mean + noise * (torch.log1p(raw.exp()) + 0.1))
 
 
+def test_both_gates_begin_at_one():
+    cell = make().cell
+    assert cell.bias_ih.tolist() == [1.0] * 16 + [0.0] * 8 and not cell.bias_hh.any()
+
+
 def test_nothing_is_gained_below_the_free_nats_and_all_above_is_weighted():
     embed, action, is_first = inputs()
     torch.manual_seed(1)
@@ -115,7 +120,9 @@ def test_gradients_of_the_sequence_are_those_of_its_steps_and_resets_stop_them()
 def test_in_bfloat16_what_moves_slowly_is_remembered_step_by_step_as_at_once():
     one, length = make(), 400
     with torch.no_grad():
-        one.cell.bias_hh[8:16] = 6.0  # the update gate: a step moves the state by a quarter of a percent
+        one.cell.bias_hh[8:16] = (
+            5.0  # the update gate, with 1 of bias_ih: a step moves the state by a quarter of a percent
+        )
         one.cell.bias_hh[16:] = 3.0
     embed, action = torch.randn(2, length, E), torch.rand(2, length, A)
     is_first = torch.zeros(2, length, dtype=torch.bool)
