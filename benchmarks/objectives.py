@@ -38,7 +38,8 @@ IN_FEATURES = {
 }
 SEEDS = {"cartpole": 3}
 # Besides the papers' forms: what takes the episode's identity out. Statistics within an episode make it worthless, noise that is
-# drawn anew for each view has it disregarded.
+# drawn anew for each view has it disregarded. (That noise is of the distraction's own kind and strength: what it shows is what
+# can be reached by who knows the distraction.)
 WITHIN_EPISODES = (
     "cpc,negatives=episode",
     "ntxent,negatives=episode",
@@ -47,10 +48,10 @@ WITHIN_EPISODES = (
     "barlow-twins,between=steps",
     "barlow-twins,between=steps,within=episode",
     "sigreg,between=steps,within=episode",
-    "vicreg,augmentation.noise=0.1",
-    "vicreg,augmentation.noise=0.1,within=episode",
-    "ntxent,augmentation.noise=0.1",
-    "ntxent,augmentation.noise=0.1,negatives=episode",
+    "vicreg,between=views,augmentation.noise=0.1",
+    "vicreg,between=views,augmentation.noise=0.1,within=episode",
+    "ntxent,between=views,augmentation.noise=0.1",
+    "ntxent,between=views,augmentation.noise=0.1,negatives=episode",
 )
 
 

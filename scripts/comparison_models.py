@@ -15,10 +15,15 @@ from worldmodel.data import Spec, Steps
 from worldmodel.data.augmentation import AugmentationConfig
 from worldmodel.encoders import PatchEncoderConfig, SeveralEncoderConfig
 from worldmodel.objectives import ObjectiveConfig
+from worldmodel.objectives.joint import JointConfig
 
 RANDOM, RANDOM_PATCHES = "random encoder", "random encoder of patches"
 # The papers' numbers are of millions of pictures and updates; a recording has thousands.
 SHORTENED: dict[str, dict[str, Any]] = {
+    # At 0.996 the target would hardly leave its start.
+    "byol": {"decay": 0.9},
+    # Windows of TD-MPC2 have 4 steps.
+    "consistency": {"horizon": 3},
     "deepcluster": {"prototypes": 300, "memory": 4096, "refit_every": 50},
     # A twentieth of what there is to learn from: else the picture asked about is in the queue, as a negative.
     "moco": {"queue": 512, "decay": 0.99},
@@ -59,15 +64,15 @@ def model_of(
     assert isinstance(encoder, SeveralEncoderConfig)
     (config,) = objectives_named([name], decoder=dreamer_decoder(size))
     plain = objectives.objectives.name(config)
+    if "feature_dim" in objectives.objectives.needs(config):
+        dynamics = dynamics or "rssm"
     if shorten:
         paper = objectives.objectives.config(plain)
         shorter = SHORTENED.get(plain, {}).items()
         config = dataclasses.replace(config, **{k: v for k, v in shorter if getattr(config, k) == getattr(paper, k)})
-        config = shifted_by_share(config, paper, spec)
+        config = shifted_by_share(config, paper, spec, bool(dynamics))
     if "projector" in (field.name for field in dataclasses.fields(config)):
         config = narrowed(config, projector)
-    if "feature_dim" in objectives.objectives.needs(config):
-        dynamics = dynamics or "rssm"
     if plain == "mae":
         encoder = dataclasses.replace(encoder, images=PatchEncoderConfig(units=64, layers=2, heads=4))
     chosen = exchanged_dynamics(dynamics, published.dynamics, size) if dynamics else None
@@ -84,15 +89,19 @@ def narrowed(config: ObjectiveConfig, projector: tuple[int, ...]) -> ObjectiveCo
     return dataclasses.replace(config, **changed)
 
 
-def shifted_by_share(config: Any, paper: Any, spec: Spec) -> Any:
-    """A configuration, its own or that of its augmentation, with the paper's shift as a share of the pictures' side."""
+def shifted_by_share(config: Any, paper: Any, spec: Spec, with_dynamics: bool) -> Any:
+    """A configuration, its own or that of its augmentation, with the paper's shift as a share of the pictures' side.
+
+    Not where it is no views that are paired.
+    """
     sides = [entry.shape[0] for entry in spec.observation.values() if entry.kind == "image"]
     changed: dict[str, Any] = {}
     if sides and hasattr(config, "shift") and config.shift == paper.shift:
         changed["shift"] = max(1, round(SHIFT * min(sides)))
-    if getattr(config, "augmentation", None) is not None:
+    of_views = not isinstance(config, JointConfig) or config.paired(with_dynamics) == "views"
+    if getattr(config, "augmentation", None) is not None and of_views:
         of_paper = paper.augmentation or AugmentationConfig()
-        changed["augmentation"] = shifted_by_share(config.augmentation, of_paper, spec)
+        changed["augmentation"] = shifted_by_share(config.augmentation, of_paper, spec, with_dynamics)
     return dataclasses.replace(config, **changed)
 
 

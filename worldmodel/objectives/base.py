@@ -88,7 +88,7 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
-        """Write what the forward left pending; ``progress`` runs from 0 to 1 over the training."""
+        """Write what the forward left pending, without gradient; ``progress`` runs from 0 to 1 over the training."""
 
 
 objectives: Registry[Objective] = Registry("objective")

@@ -108,17 +108,23 @@ class NTXentConfig(ContrastiveConfig):
 
 @objectives.register("ntxent", NTXentConfig)
 class NTXent(JointEmbedding):
-    """SimCLR (arXiv 2002.05709, equation 1): each of 2 N descriptions is to find its twin by cosine among all others."""
+    """SimCLR (arXiv 2002.05709, equation 1): each of 2 N descriptions is to find its twin by cosine among all others.
+
+    Between steps, a step is described twice, as the first of a pair and as the second of another: it is no negative of itself.
+    """
 
     def __init__(self, config: NTXentConfig, *, embed_dim: int, feature_dim: int | None = None) -> None:
         super().__init__(config, embed_dim=embed_dim, feature_dim=feature_dim)
         self.temperature, self.scope = config.temperature, config.negatives
+        self.distance = config.distance if self.between == "steps" else 0
 
     def compare(self, pairs: Pairs) -> Compared:
         one, other, weight, episode, time = joined(pairs)
         rows = F.normalize(torch.cat([one, other]), dim=1)
         scores = rows @ rows.t() / self.temperature
         counts = (allowed(self.scope, episode, time) & (weight > 0)).repeat(2, 2)
+        described, episode = torch.cat([time, time + self.distance]), episode.repeat(2)
+        counts &= (described.unsqueeze(1) != described) | (episode.unsqueeze(1) != episode)
         positive = (rows * rows.roll(len(one), 0)).sum(1) / self.temperature
         loss, found = told_apart(positive, scores, counts)
         weight = weight.repeat(2)
@@ -174,6 +180,7 @@ class MoCo(JointEmbedding):
         pending = {"key": key, "time": torch.where(weight > 0, time, -1)}
         return Compared(over_rows(loss, weight), {"found": found}, pending)
 
+    @torch.no_grad()
     def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
         super().after_update(pending, progress)
         size = len(self.queue)

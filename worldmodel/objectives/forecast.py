@@ -78,7 +78,8 @@ class SelfPrediction(Objective):
 
 @dataclass(frozen=True)
 class SPRConfig(SelfPredictionConfig):
-    pass
+    weight: float = 5.0
+    """Weight of its loss, which is a mean over the steps ahead: the authors' code has 5 (github.com/mila-iqia/spr)."""
 
 
 @objectives.register("spr", SPRConfig)

@@ -37,6 +37,19 @@ class JointConfig(ObjectiveConfig):
     projector: tuple[int, ...] = (2048, 128)
     """Widths of the network before the loss, with batch norm and ReLU in between; () for none."""
 
+    def paired(self, with_dynamics: bool) -> Between:
+        """What is paired, beside a dynamics model or alone."""
+        return self.between or ("features" if with_dynamics else "views")
+
+    def check_read(self, between: Between) -> None:
+        """Raise where an option is given that this pairing does not read."""
+        for name, reader in (("distance", "steps"), ("source", "features"), ("augmentation", "views")):
+            if between != reader and getattr(self, name) != getattr(type(self)(), name):
+                raise ValueError(
+                    f"An objective between {between} does not read {name}, which was given: leave it out, or say "
+                    f"between={reader}."
+                )
+
 
 class Pairs(NamedTuple):
     """N steps described twice, before or after projection."""
@@ -80,7 +93,8 @@ class JointEmbedding(Objective):
     def __init__(self, config: JointConfig, *, embed_dim: int, feature_dim: int | None = None) -> None:
         super().__init__()
         self.config = config
-        self.between: Between = config.between or ("views" if feature_dim is None else "features")
+        self.between = config.paired(feature_dim is not None)
+        config.check_read(self.between)
         sizes, self.other_projector = config.projector, None
         if self.between != "features":
             self.projector = self.make_projector(embed_dim, sizes)
@@ -161,6 +175,7 @@ class JointEmbedding(Objective):
         both = [pairs(first, second_target, valid), pairs(second, first_target, valid)]
         return both if self.symmetric and self.target != "none" else both[:1]
 
+    @torch.no_grad()
     def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
         if self.target == "momentum" and self.other_projector is not None:
             for target, online in zip(self.other_projector.parameters(), self.projector.parameters(), strict=True):

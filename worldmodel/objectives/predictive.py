@@ -19,6 +19,9 @@ class ConsistencyConfig(ObjectiveConfig):
     """Weight of its loss."""
     decay: float = 0.5
     """ρ: a prediction k steps ahead weighs ρᵏ⁻¹."""
+    horizon: int | None = None
+    """K: from every step K steps ahead. None: from the first step, and from each reset, to the end of the sequence, as TD-MPC2's
+    sequences of 4 steps have it. Of longer ones, the encoder would learn from the first step alone."""
 
 
 @objectives.register("consistency", ConsistencyConfig)
@@ -38,9 +41,16 @@ class Consistency(Objective):
         self.config = config
 
     def forward(self, scene: Scene) -> Outcome:
-        target = scene.features("filtered")[:, 1:].detach()
-        error = (scene.features("imagined")[:, 1:].float() - target.float()).square().mean(-1)  # [B, T − 1]
-        loss = weighted_mean(error, scene.pairs(1), self.config.decay)
+        target, decay = scene.features("filtered").detach().float(), self.config.decay
+        if self.config.horizon is None:
+            error = (scene.features("imagined")[:, 1:].float() - target[:, 1:]).square().mean(-1)  # [B, T − 1]
+            loss = weighted_mean(error, scene.pairs(1), decay)
+        else:
+            losses = []
+            for k in range(1, min(self.config.horizon, scene.length - 1) + 1):
+                error = (scene.ahead(k).float() - target[:, k:]).square().mean(-1)
+                losses.append(decay ** (k - 1) * ranks.mean(error.flatten(), scene.pairs(k).flatten()))
+            loss = torch.stack(losses).mean()
         return Outcome({"consistency": self.config.weight * loss})
 
 

@@ -192,6 +192,7 @@ class Tokens(Objective):
         together = scene.episode.unsqueeze(2) == scene.episode.unsqueeze(1)
         return self.transformer(tokens, together.tril())[:, :-1]
 
+    @torch.no_grad()
     def after_update(self, pending: dict[str, Tensor], progress: float) -> None:
         # The first batch's statistics are taken whole.
         rate = torch.where(self.seen > 0, self.config.statistics_rate, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -137,7 +138,7 @@ class RelativePosition(Objective):
 class SpatialCPCConfig(ObjectiveConfig):
     grid: int = 3
     """Patches along each side; they overlap by half."""
-    negatives: Scope | str = "batch"
+    negatives: Scope | Literal["image"] = "batch"
     """What a patch is told from: those of all images, of the same episode's at other times, of other sequences at its time; or
     image, the other patches of its own."""
     dim: int = 256

@@ -135,7 +135,6 @@ class Place(nn.Module):
     def learned(self) -> dict[str, nn.Parameter]:
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
-    @torch.no_grad()
     def after_update(self, pending: dict[str, torch.Tensor]) -> None:
         self.objective.after_update(pending, 0.5)
 

@@ -99,7 +99,8 @@ def ahead(place, steps, b, t, k):
 def test_self_prediction_is_that_of_plain_loops(name, with_dynamics):
     steps = stream(size=5, length=6)
     place = Place(name, with_dynamics)
-    torch.testing.assert_close(place.loss(steps), plain_self_prediction(place, steps, 3), rtol=1e-4, atol=1e-5)
+    expected = place.objective.config.weight * plain_self_prediction(place, steps, 3)
+    torch.testing.assert_close(place.loss(steps), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_perfect_prediction_gives_nothing():
@@ -117,7 +118,7 @@ def test_a_perfect_prediction_gives_nothing():
 def test_the_papers_numbers_are_the_defaults():
     assert (BYOLConfig().decay, BYOLConfig().projector, BYOLConfig().predictor) == (0.99, (4096, 256), 4096)
     assert (SimSiamConfig().projector, SimSiamConfig().predictor) == ((2048, 2048, 2048), 512)
-    assert (SPRConfig().horizon, SPRConfig().decay) == (5, 0.99)
+    assert (SPRConfig().horizon, SPRConfig().decay, SPRConfig().weight) == (5, 0.99, 5.0)
 
 
 @pytest.mark.parametrize("with_dynamics", [True, False])

@@ -51,6 +51,24 @@ def test_ntxent_finds_the_twin_among_all_others(scope):
     torch.testing.assert_close(found.loss, torch.stack(losses).mean())
 
 
+def test_between_steps_no_step_is_told_from_itself():
+    given = pairs()
+    given = given._replace(weight=torch.ones(10), time=torch.arange(10) % 4)  # episodes of 4 steps
+    losses = []
+    for side, other, shift in ((given.one, given.other, 0), (given.other, given.one, 1)):
+        for n in range(10):
+            described = given.time[n] + shift
+            others = []
+            for rows, of_rows in ((given.one, 0), (given.other, 1)):
+                for m in range(10):
+                    itself = given.episode[m] == given.episode[n] and given.time[m] + of_rows == described
+                    if m != n and not itself:
+                        others.append(cosine(side[n], rows[m]) / 0.1)
+            losses.append(cross_entropy(cosine(side[n], other[n]) / 0.1, others))
+    found = bare("ntxent", between="steps").compare(given)
+    torch.testing.assert_close(found.loss, torch.stack(losses).mean())
+
+
 def test_ntxent_of_constant_descriptions_is_chance():
     given = pairs()
     constant = given._replace(one=torch.ones(10, 4), other=torch.ones(10, 4), weight=torch.ones(10))

@@ -94,6 +94,7 @@ def test_a_forward_writes_nothing_and_what_is_written_survives_a_checkpoint(name
     assert all(torch.equal(value, before[key]) for key, value in place.state_dict().items())
     place.after_update(first.pending)
     place.after_update(place(WHOLE).pending)
+    assert all(tensor.is_leaf for tensor in (*place.parameters(), *place.buffers())), "no update hangs on the last"
     again = Place(name, with_dynamics)
     again.load_state_dict(place.state_dict())
     assert torch.equal(place.loss(STEPS), again.loss(STEPS))

@@ -9,6 +9,7 @@ from torch import nn
 import worldmodel
 from worldmodel import Representation, encoders, objectives
 from worldmodel.data import Steps
+from worldmodel.data.augmentation import AugmentationConfig
 from worldmodel.diagnostics import linear_probe
 from worldmodel.objectives.joint import centred
 
@@ -77,3 +78,20 @@ def test_within_episodes_the_state_is_learned_where_otherwise_the_episode_is():
             rows = [(encoder(s.observation).flatten(0, 1), place.flatten(0, 1)) for s, place in (train, test)]
         scores[within] = linear_probe(*rows).mean
     assert scores["episode"] > scores["batch"] + 0.1, scores
+
+
+@pytest.mark.parametrize(
+    ("options", "read_by"),
+    [({"between": "features", "augmentation": AugmentationConfig(noise=0.1)}, "views"), ({"distance": 2}, "steps"),
+     ({"between": "steps", "source": "imagined"}, "features")],
+)  # fmt: skip
+def test_an_option_that_the_pairing_does_not_read_is_refused(options, read_by):
+    with pytest.raises(ValueError, match=f"does not read.*between={read_by}"):
+        objectives.make("vicreg", options=options, embed_dim=8, feature_dim=8)
+
+
+def test_what_is_paired_reads_its_own_options():
+    for options in ({"between": "steps", "distance": 2}, {"source": "imagined"}):
+        objectives.make("vicreg", options=options, embed_dim=8, feature_dim=8)
+    objectives.make("curl", embed_dim=8, feature_dim=8)
+    objectives.make("vicreg", options={"augmentation": AugmentationConfig(noise=0.1)}, embed_dim=8)

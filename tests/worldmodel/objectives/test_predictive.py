@@ -24,6 +24,34 @@ def test_it_is_the_squared_error_of_a_plain_rollout(options):
     torch.testing.assert_close(consistency(one, steps, **options), expected)
 
 
+def test_with_a_horizon_it_is_the_squared_error_of_rollouts_from_every_step():
+    one, steps = model(), stream()
+    sequences, length, losses = *steps.reward.shape, []
+    for k in (1, 2):
+        errors = []
+        for b in range(sequences):
+            for t in range(length - k):
+                if steps.is_first[b, t + 1 : t + k + 1].any():
+                    continue
+                state = seen(one, steps, b, t)
+                for ahead in range(k):
+                    state = one.dynamics.step(state, steps.action[b : b + 1, t + ahead])
+                errors.append((state.latent[0] - seen(one, steps, b, t + k).latent[0]).square().mean())
+        losses.append(0.5 ** (k - 1) * torch.stack(errors).mean())
+    torch.testing.assert_close(consistency(one, steps, horizon=2), 20 * torch.stack(losses).mean())
+
+
+def test_with_a_horizon_every_step_teaches_the_encoder():
+    one, steps = model(), stream().map(lambda value: value[:1, :2])
+    one_episode = steps._replace(is_first=torch.tensor([[True, False]]))
+    longer = one_episode.map(lambda value: torch.cat([value, value[:, 1:], value[:, 1:]], dim=1))
+    longer.observation["state"] = longer.observation["state"].clone().requires_grad_()
+    for horizon, reached in ((None, [True, False, False, False]), (1, [True, True, True, False])):
+        longer.observation["state"].grad = None
+        consistency(one, longer, horizon=horizon).backward()
+        assert longer.observation["state"].grad.any(-1)[0].tolist() == reached
+
+
 def test_the_papers_numbers_are_the_defaults():
     assert (ConsistencyConfig().weight, ConsistencyConfig().decay) == (20.0, 0.5)
 
