@@ -81,10 +81,13 @@ class Filming:
         return film
 
     def episode(self, writer: Any, step: int, frames: list[np.ndarray], fps: float) -> None:
-        """Show an evaluation episode."""
-        if frames:
-            write_gif(writer, "evaluation", frames, step, fps)
-            save_frames(frames, self.folder / f"{step:09d}-evaluation.gif", fps)
+        """Show an evaluation episode; where that fails, it is said."""
+        try:
+            if frames:
+                write_gif(writer, "evaluation", frames, step, fps)
+                save_frames(frames, self.folder / f"{step:09d}-evaluation.gif", fps)
+        except Exception as error:
+            log.warning("The evaluation is not filmed at step %s: %s: %s", step, type(error).__name__, error)
 
 
 class EpisodeCamera:

@@ -77,14 +77,15 @@ def main() -> None:
         started = time.monotonic()
         length = command.context + command.horizon
         places = worldmodel.visualize.window_indices(steps.is_first, length, command.sequences, command.seed)
+        if (found := places.shape[1]) <= command.context:
+            raise ValueError(f"The recorded episodes have {found} steps or so: give a --context below {found}.")
         inspection = worldmodel.visualize.inspect(model, steps, spec, command.inspection, command.seed, places)
         if inspection is not None:
             shown = ", ".join(name for name in spec.observation if name in inspection.entries)
-            print(
-                f"Inspection decoder for {shown}: trained in {time.monotonic() - started:.0f} s, on other steps than are shown."
+            those = (
+                "on other steps than are shown" if inspection.held_out else "on those shown as well, as there are few"
             )
-        if (found := places.shape[1]) <= command.context:
-            raise ValueError(f"The recorded episodes have {found} steps or so: give a --context below {found}.")
+            print(f"Inspection decoder for {shown}: trained in {time.monotonic() - started:.0f} s, {those}.")
         if found < length:
             print(f"The recorded episodes have {found} steps or so: the horizon is {found - command.context}.")
         film = worldmodel.visualize.imagine(

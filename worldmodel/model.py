@@ -134,11 +134,14 @@ class WorldModel(Representation):
             write_model(self, beside)
 
     def decode(self, features: Tensor) -> dict[str, Tensor]:
-        """Features [..., F] → observations [..., *shape] by name, by the decoders that objectives learned; {} without any."""
+        """Features [..., F] → observations [..., *shape] by name, by the decoders that objectives learned; {} without any.
+
+        Where several give one back, it is by the first of them.
+        """
         decoded: dict[str, Tensor] = {}
         for objective in self.objectives:
             if (decoder := cast(Objective, objective).decoder) is not None:
-                decoded |= decoder(features)
+                decoded = decoder(features) | decoded
         return decoded
 
     def outcomes(self, departure: Tensor, action: Tensor, arrival: Tensor) -> tuple[Tensor, Tensor]:

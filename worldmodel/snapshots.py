@@ -47,7 +47,7 @@ def writing(folder: Path) -> Iterator[Path]:
         for path in beside.iterdir():
             _flush(path)
         _flush(beside)
-        replaced = beside.with_name(f"{beside.name}.replaced")
+        replaced = unused(folder.parent, folder.name)
         if folder.exists():  # put aside by one rename: removing it takes long enough to be interrupted in between
             folder.rename(replaced)
         beside.rename(folder)

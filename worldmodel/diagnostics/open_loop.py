@@ -15,7 +15,7 @@ from worldmodel.representation import Representation
 
 
 class OpenLoop(NamedTuple):
-    """Errors by horizon k = 1 … T − 1, each a tensor [T − 1] on the CPU, over the pairs inside one episode."""
+    """Errors by horizon k = 1 … T − 1, each a tensor [T − 1] on the CPU, over the pairs inside one episode; NaN without any."""
 
     reward_error: Tensor
     """Root mean squared error of the imagined reward."""
@@ -45,7 +45,7 @@ def open_loop(model: WorldModel, steps: Steps) -> OpenLoop:
     mean_reward = (reward * inside).sum() / inside.sum().clamp(min=1)
 
     def root_mean_square(error: Tensor) -> Tensor:
-        return ((error.square() * inside).sum(0) / inside.sum(0).clamp(min=1)).sqrt().cpu()
+        return ((error.square() * inside).sum(0) / inside.sum(0)).sqrt().cpu()
 
     return OpenLoop(
         root_mean_square(imagination.rewards - reward),

@@ -11,10 +11,10 @@ from worldmodel.representation import Representation
 
 @torch.no_grad()
 def surprise(representation: Representation, steps: Steps) -> Tensor:
-    """An anomaly score for each step [B, T]; 0 at first steps, of which nothing could be expected.
+    """An anomaly score for each step [B, T]; 0 at first steps and where a sequence begins, of which nothing could be expected.
 
     KL(posterior ‖ prior) in nats where the dynamics has both (Bayesian surprise); elsewhere the squared distance of the features
-    from those imagined one step ahead, 0 where a sequence begins. Compare within one model alone.
+    from those imagined one step ahead. Compare within one model alone.
 
     Raises:
         ValueError: an encoder alone expects nothing.
@@ -26,4 +26,6 @@ def surprise(representation: Representation, steps: Steps) -> Tensor:
     if scores is None:
         found = (scene.features("filtered")[:, 1:] - scene.ahead(1)).float().square().sum(-1)
         scores = torch.cat([torch.zeros_like(found[:, :1]), found], dim=1)
-    return scores.float() * ~scene.steps.is_first
+    begins = scene.steps.is_first.clone()
+    begins[:, 0] = True
+    return scores.float() * ~begins

@@ -65,10 +65,11 @@ def fitting(text: str, width: float) -> str:
 
 
 def frame(page: Image.Image, picture: np.ndarray, x: int, y: int, side: int, border: Colour | None) -> None:
-    """A picture uint8 [h, w, 1 or 3] scaled to side × side pixels, with a border of 2 outside it."""
+    """A picture uint8 [h, w, C] scaled to side × side pixels, with a border of 2 outside it; of stacked ones the last."""
     if border is not None:
         ImageDraw.Draw(page).rectangle((x - 2, y - 2, x + side + 1, y + side + 1), border)
-    picture = np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture[:, :, :3]
+    channels = 3 if picture.shape[2] % 3 == 0 else 1
+    picture = np.repeat(picture[:, :, -channels:], 3 // channels, axis=2)
     page.paste(Image.fromarray(np.ascontiguousarray(picture)).resize((side, side), Image.Resampling.BILINEAR), (x, y))
 
 

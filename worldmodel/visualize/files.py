@@ -11,6 +11,8 @@ import imageio
 import numpy as np
 from PIL import Image
 
+from worldmodel.snapshots import settle, unused, write_file
+
 FILMS = (".gif", ".mp4")
 
 
@@ -30,11 +32,11 @@ def save_frames(frames: Sequence[np.ndarray], path: Path, fps: float) -> None:
     check_suffix(path)
     if path.suffix.lower() == ".png":
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(frames[0]).save(path)
+        write_file(path, as_png(frames[0]))
         return
     film = FilmFile(path, fps)
     if path.suffix.lower() == ".gif":
-        path.write_bytes(as_gif(frames, fps))
+        write_file(path, as_gif(frames, fps))
         return
     for frame in frames:
         film.add(frame)
@@ -60,22 +62,22 @@ class FilmFile:
         """A picture uint8 [H, W, 3], of one size with all others."""
         self.count += 1
         if self.path.suffix.lower() == ".gif":
-            file = io.BytesIO()
-            Image.fromarray(frame).save(file, "PNG", compress_level=1)
-            self._encoded.append(file.getvalue())
+            self._encoded.append(as_png(frame, compress_level=1))
             return
         if self._writer is None:
+            self._beside = unused(self.path.parent, self.path.name)
             # Even sides are enough for H.264; imageio would stretch pictures to multiples of 16.
-            self._writer = imageio.get_writer(self.path, fps=self.fps, macro_block_size=2)
+            self._writer = imageio.get_writer(self._beside, fps=self.fps, macro_block_size=2)
         self._writer.append_data(frame)
 
     def close(self) -> None:
         """Finish the file; nothing is written where there was no frame."""
         if self._writer is not None:
             self._writer.close()
+            settle(self._beside, self.path)
         if self._encoded:
             frames = [np.asarray(Image.open(io.BytesIO(encoded))) for encoded in self._encoded]
-            self.path.write_bytes(as_gif(frames, self.fps))
+            write_file(self.path, as_gif(frames, self.fps))
 
 
 def check_rate(fps: float) -> None:
@@ -84,13 +86,25 @@ def check_rate(fps: float) -> None:
         raise ValueError(f"A film shows more than 0 and at most 1000 frames a second: got fps={fps}.")
 
 
+def as_png(picture: np.ndarray, **options: int) -> bytes:
+    """The bytes of a PNG of a picture uint8 [H, W, 3]."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", **options)
+    return file.getvalue()
+
+
 def as_gif(frames: Sequence[np.ndarray], fps: float) -> bytes:
-    """The bytes of an endless GIF, in 256 colours, chosen from some of its frames: what is bright and rare keeps its own."""
+    """The bytes of an endless GIF of 50 frames a second at most.
+
+    Its 256 colours are chosen from some of its frames: what is bright and rare keeps its own.
+    """
     chosen = [frames[i] for i in sorted({round(k * (len(frames) - 1) / 7) for k in range(8)})]
     palette = Image.fromarray(np.concatenate(chosen)).quantize(256, Image.Quantize.FASTOCTREE)
     first, *rest = (Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     file = io.BytesIO()
-    first.save(file, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+    # A GIF counts in hundredths of a second, and browsers slow down what is shown for less than two.
+    duration = 10 * max(round(100 / fps), 2)
+    first.save(file, "GIF", save_all=True, append_images=rest, duration=duration, loop=0)
     return file.getvalue()
 
 
@@ -101,9 +115,7 @@ def write_gif(writer: Any, tag: str, frames: Sequence[np.ndarray], step: int, fp
 
 def write_picture(writer: Any, tag: str, picture: np.ndarray, step: int) -> None:
     """Show a picture uint8 [H, W, 3] in TensorBoard."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
-    _write_image(writer, tag, file.getvalue(), picture.shape, step)
+    _write_image(writer, tag, as_png(picture), picture.shape, step)
 
 
 def _write_image(writer: Any, tag: str, encoded: bytes, shape: tuple[int, ...], step: int) -> None:

@@ -142,8 +142,9 @@ def imagine(
 ) -> Imagination:
     """Let ``model`` see the first ``context`` steps of each sequence, and imagine the rest along the actions taken there.
 
-    The belief begins with the first step, lead included: the model knows nothing of what came before it. A dynamics without
-    randomness is shown once, however many samples are asked for.
+    The belief begins with the first step, lead included: the model knows nothing of what came before it. All futures set out
+    from one belief, drawn once: how sure the model is of the present is not in their spread. A dynamics without randomness is
+    shown once, however many samples are asked for.
 
     Args:
         steps: [B, T] or [T], each sequence inside one episode, but for its lead.

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 
 from worldmodel.data import Entry, Spec, Steps
 from worldmodel.decoders import DecoderConfig, ImageDecoderConfig, SeveralDecoderConfig, VectorDecoderConfig, decoders
+from worldmodel.visualize.windows import LEAD, with_lead
 
 if TYPE_CHECKING:
     from worldmodel.model import WorldModel
 
-SEQUENCE = 64  # steps of the sequences that a recording is cut into, each filtered from a belief that begins there
+SEQUENCE = (
+    64  # steps of the sequences that a recording is cut into, each filtered from a belief that begins a lead before
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Inspection(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.entries, self._fitted = config, dict(entries), False
+        self.held_out = False
+        """Whether what is to be shown was left out of the last ``fit``."""
         shown = dataclasses.replace(spec, observation=dict(entries))
         # What part of the features is deterministic makes no difference to something that only looks.
         self.decoder = decoders.make(config.decoder, spec=shown, feature_dim=feature_dim, deterministic_dim=0)
@@ -70,7 +75,7 @@ class Inspection(nn.Module):
 
         Args:
             unseen: places in the recording that nothing is learned from, since they will be shown; left out where they are more
-                than half of it.
+                than half of it (``held_out`` says whether). What an earlier fit learned from is not known any more.
 
         Returns:
             The mean loss of the last tenth of the updates.
@@ -78,9 +83,13 @@ class Inspection(nn.Module):
         device = next(self.parameters()).device
         rows = believed_features(model, steps)
         observation = {name: value[: len(rows)].to(device) for name, value in steps.observation.items()}
-        places = torch.arange(len(rows))
-        if unseen is not None and 2 * unseen.numel() <= len(rows):
-            places = places[~torch.isin(places, unseen.flatten())]
+        places, used = torch.arange(len(rows)), torch.ones(len(rows), dtype=torch.bool)
+        if not self.entries.keys() <= model.spec.observation.keys():
+            used &= ~steps.is_last[: len(rows)].cpu()  # frames of last steps are those of the steps before
+        self.held_out = unseen is not None and 2 * unseen.numel() <= len(rows)
+        if unseen is not None and self.held_out:
+            used &= ~torch.isin(places, unseen.flatten())
+        places = places[used] if used.any() else places
         generator = torch.Generator().manual_seed(seed)
         optimiser = torch.optim.Adam(self.parameters(), self.config.learning_rate)
         updates, self._fitted, losses = max(self.config.updates // (3 if self._fitted else 1), 1), True, []
@@ -102,20 +111,20 @@ class Inspection(nn.Module):
 def believed_features(model: WorldModel, steps: Steps, sequences: int = 16) -> Tensor:
     """The features [M, F] of a recording [N], each believed with the evidence of the last steps; on the model's device.
 
-    The recording is cut into sequences of 64 steps, ``sequences`` of which are filtered at a time; what is left over at the
-    end is not used, so that M ≤ N.
+    The recording is cut into sequences of 64 steps, each believed with the steps of a lead before it, ``sequences`` of which are
+    filtered at a time; what is left over at the end is not used, so that M ≤ N.
     """
     length = min(SEQUENCE, len(steps.reward))
     count = len(steps.reward) // length
-    device = next(model.parameters()).device
-    cut = steps._replace(extras={}).select(slice(0, count * length)).map(lambda x: x.unflatten(0, (count, length)))
+    device, recording = next(model.parameters()).device, steps._replace(extras={})
+    cut = torch.arange(count * length).view(count, length)
     training = model.training
     model.eval()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         features = [
-            model.scene(cut.select(slice(first, first + sequences)).to(device))
-            .features("filtered")
+            model.scene(with_lead(recording, cut[first : first + sequences], LEAD).to(device))
+            .features("filtered")[:, LEAD:]
             .float()
             .flatten(0, 1)
             for first in range(0, count, sequences)

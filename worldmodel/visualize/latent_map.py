@@ -31,6 +31,7 @@ def latent_map(model: WorldModel, steps: Steps, title: str = "") -> np.ndarray:
     features = believed_features(model, steps).cpu()
     points, explained = principal_components(features)
     begin, end = episodes(steps.is_first)
+    counted = "step of the episode" if steps.is_first[0] else "step of the episode, or of the recording"
     time = torch.cat([torch.arange(int(b - a)) for a, b in zip(begin, end, strict=True)])[: len(points)]
     page, draw = canvas(2 * SIDE + 3 * MARGIN, HEADER + SIDE + MARGIN)
     share = ", ".join(f"{100 * value:.0f} %" for value in explained.tolist())
@@ -42,7 +43,7 @@ def latent_map(model: WorldModel, steps: Steps, title: str = "") -> np.ndarray:
     )
     low, high = points.min(0).values, points.max(0).values
     places = ((points - low) / (high - low).clamp(min=1e-9)).numpy()
-    for column, (name, values) in enumerate((("reward", steps.reward[: len(points)]), ("step of the episode", time))):
+    for column, (name, values) in enumerate((("reward", steps.reward[: len(points)]), (counted, time))):
         left = MARGIN + column * (SIDE + MARGIN)
         least, most = float(values.min()), float(values.max())
         write(draw, left, 19, f"{name}: {least:.3g} (dark) to {most:.3g} (yellow)")

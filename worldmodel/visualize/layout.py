@@ -214,7 +214,9 @@ def legend(imagination: Imagination) -> list[str]:
     if drawn > MOST_CURVES:
         lines.append(f"Of {drawn} entries the {MOST_CURVES} that change most are drawn.")
     if imagination.inspected:
-        lines.append(f"{', '.join(imagination.inspected)}: by an inspection decoder, trained on the side.")
+        lines.append(
+            f"{', '.join(imagination.inspected)}: by an inspection decoder, trained on the side on what was seen."
+        )
     return lines
 
 

@@ -23,7 +23,8 @@ def with_lead(steps: Steps, places: Tensor, lead: int) -> Steps:
     """
     before = places[:, :1] - torch.arange(lead, 0, -1)
     chosen = steps.select(torch.cat([before.clamp(min=0), places], dim=1))
-    chosen.is_first[:, :lead][before < 0] = True
+    # The recording's own first step begins where it follows a stand-in: no action led from the one to the other.
+    chosen.is_first[(places[:, :1] < lead) & (torch.cat([before, places], dim=1) <= 0)] = True
     return chosen
 
 

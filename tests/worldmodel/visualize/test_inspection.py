@@ -75,7 +75,20 @@ def test_nothing_is_learned_from_what_will_be_shown():
     unseen = torch.arange(100, 140).view(2, 20)
     steps.observation["state"][unseen] = 1e30  # which nobody could leave unnoticed
     inspection = unfitted(model, SPEC, dataclasses.replace(QUICK, updates=30))
-    assert inspection.fit(model, steps, unseen=unseen) < 100 < inspection.fit(model, steps)
+    assert inspection.fit(model, steps, unseen=unseen) < 100
+    assert inspection.held_out
+    assert inspection.fit(model, steps) > 100 and not inspection.held_out
+    few = unfitted(model, SPEC, dataclasses.replace(QUICK, updates=30))
+    few.fit(model, steps.select(slice(100, 180)), unseen=torch.arange(60).view(2, 30))
+    assert not few.held_out, "of few steps all are learned from, and it is known"
+
+
+def test_frames_that_stand_in_at_last_steps_are_not_learned_from():
+    model, steps = small.model(), recording()
+    steps.is_last[100::50] = True
+    steps.observation["state"][steps.is_last] = 1e30
+    inspection = unfitted(model, SPEC, dataclasses.replace(QUICK, updates=30))
+    assert inspection.fit(model, steps) < 100
 
 
 def test_what_the_model_decodes_itself_is_left_to_it():
@@ -93,6 +106,17 @@ def test_features_are_believed_with_the_evidence_of_their_sequence():
         expected = model.dynamics.posterior(model.encoder({"state": steps.observation["state"][:192]}))
     torch.testing.assert_close(features, expected)
     assert believed_features(model, steps.select(slice(0, 10))).shape == (10, 16)
+
+
+def test_memory_lasts_over_the_sequences_that_a_recording_is_cut_into():
+    model, steps = (
+        small.model(dynamics=RSSMConfig(deterministic=16, hidden=8, groups=4, classes=3, blocks=2)),
+        recording(192),
+    )
+    steps.is_first[1:] = False
+    features = believed_features(model, steps)[:, -16:]
+    begun = believed_features(model, steps.select(slice(64, 192)))[:, -16:]
+    assert not torch.allclose(features[64], begun[0]), "what was before is remembered"
 
 
 def test_texts_are_not_shown_and_stop_nothing():

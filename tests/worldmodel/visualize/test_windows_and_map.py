@@ -11,6 +11,7 @@ import torch
 from worldmodel.data import Steps
 from worldmodel.visualize import latent_map, window_indices, windows
 from worldmodel.visualize.latent_map import principal_components
+from worldmodel.visualize.windows import with_lead
 
 
 def recording(lengths: list[int], first: bool = True) -> Steps:
@@ -65,6 +66,16 @@ def test_the_steps_before_a_window_lead_to_it():
             source = place - 8 + k
             assert chosen.reward[row, k] == steps.reward[max(source, 0)]
             assert chosen.is_first[row, k] == (steps.is_first[source] if source >= 0 else True)
+
+
+def test_no_action_leads_from_what_stands_in_to_a_recording_that_begins_amid_an_episode():
+    steps = recording([20])
+    steps.is_first[0] = False
+    chosen = with_lead(steps, torch.arange(3, 8).unsqueeze(0), 6)
+    assert chosen.is_first[0].tolist() == [True] * 4 + [False] * 7, (
+        "three stand in, and the recording's first begins as well"
+    )
+    assert not with_lead(steps, torch.arange(5).unsqueeze(0), 0).is_first.any()
 
 
 def test_principal_components_of_many_features_are_those_of_the_whole_decomposition(monkeypatch):
