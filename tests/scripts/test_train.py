@@ -252,9 +252,10 @@ def test_every_recipe_trains_is_evaluated_and_goes_on(tmp_path, recipe):
     options = ["--task", "CartPole-v1", *tiny, "--logdir", logdir]
     said = command("train.py", recipe, *options, "--steps", 50)
     assert said.code == 0, said.error
-    assert json.loads((logdir / "result.json").read_text())["updates"] == 20
+    updates = 50 if recipe == "planet" else 20  # PlaNet's first plans come after the updates of its random decisions
+    assert json.loads((logdir / "result.json").read_text())["updates"] == updates
     assert command("train.py", "--resume", logdir, "--steps", 60).code == 0
-    assert json.loads((logdir / "result.json").read_text())["updates"] == 30
+    assert json.loads((logdir / "result.json").read_text())["updates"] == updates + 10
     said = command("evaluate.py", logdir, "--episodes", 2)
     assert said.code == 0, said.error
 

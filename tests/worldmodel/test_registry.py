@@ -128,7 +128,8 @@ def test_a_world_models_configuration_survives_json_and_names_its_parts():
     plain = json.loads(json.dumps(config_to_dict(config)))
     assert config_from_dict(WorldModelConfig, plain) == config
     assert plain["dynamics"]["kind"] == "dynamics/simnorm" and plain["encoder"]["kind"] == "encoder/vector"
-    assert plain["objectives"][1] == {"kind": "objective/consistency", "weight": 2.0, "decay": 0.5}
+    expected = {"kind": "objective/consistency", "weight": 2.0, "decay": 0.5, "horizon": None}
+    assert plain["objectives"][1] == expected
 
 
 @pytest.mark.parametrize(
