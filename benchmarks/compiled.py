@@ -28,7 +28,7 @@ MOST = 1e-3
 
 
 def batch(sequences: int = 6, length: int = 9) -> Steps:
-    """Made-up steps with a beginning, a cut and an end inside."""
+    """Made-up steps [B, T] with two cuts and an end inside."""
     generator = torch.Generator().manual_seed(1)
     is_last, is_terminal = torch.zeros(2, sequences, length, dtype=torch.bool)
     is_last[:3, 4] = is_terminal[0, 4] = True
@@ -41,6 +41,7 @@ def batch(sequences: int = 6, length: int = 9) -> Steps:
 
 
 def outcome(agent: agents.Agent, forward: Callable[[Steps], Losses], steps: Steps) -> tuple[Losses, dict[str, Tensor]]:
+    """The losses of a forward, with fixed draws, and their gradients by the weights' names."""
     agent.zero_grad()
     torch.manual_seed(7)
     losses = forward(steps)

@@ -102,6 +102,15 @@ def test_a_film_that_fails_is_said_and_ends_no_training(tmp_path, caplog, monkey
     assert result is not None and "not filmed at step 30: RuntimeError: no ink" in caplog.text
 
 
+def test_an_episode_that_cannot_be_filmed_is_said_and_ends_no_training(tmp_path, caplog, monkeypatch):
+    def broken(*_, **__):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("agents.filming.write_gif", broken)
+    assert filmed(tmp_path).run() is not None
+    assert "The evaluation is not filmed at step 30: OSError: no space left" in caplog.text
+
+
 def test_a_stopped_run_goes_on_watching_as_if_it_had_never_stopped(tmp_path):
     whole = filmed(tmp_path / "whole", watch=True)
     whole.run()

@@ -19,9 +19,10 @@ from small import (
 from torch import nn
 
 from worldmodel import WorldModel
+from worldmodel.decoders import VectorDecoderConfig
 from worldmodel.dynamics import RSSMConfig, state_at
 from worldmodel.heads import ContinuationHeadConfig, RewardHeadConfig
-from worldmodel.objectives import ConsistencyConfig, Objective, Outcome
+from worldmodel.objectives import ConsistencyConfig, NextFrameConfig, Objective, Outcome, ReconstructionConfig
 
 SPECS = {"continuous": CONTINUOUS, "discrete": DISCRETE, "several discrete": SEVERAL_DISCRETE}
 
@@ -207,3 +208,14 @@ def test_a_sequence_goes_on_from_the_state_stored_with_the_step_before_it():
     assert scene.length == 5 and torch.equal(scene.steps.reward, steps.reward[:, 1:])
     for a, b in zip(whole, scene.filtered.states, strict=True):
         torch.testing.assert_close(a[:, 1:], b, rtol=2e-3, atol=2e-3)  # stored in half precision
+
+
+def test_what_several_objectives_decode_is_shown_by_the_first_of_them():
+    decoder = VectorDecoderConfig(units=8, layers=1)
+    two = ReconstructionConfig(decoder=decoder), NextFrameConfig(decoder=decoder, units=8)
+    for chosen in (two, two[::-1]):
+        one = model(objectives=chosen)
+        features = torch.randn(3, one.feature_dim)
+        expected = one.objectives[0].decoder(features)["state"]
+        assert torch.equal(one.decode(features)["state"], expected)
+        assert not torch.equal(one.objectives[1].decoder(features)["state"], expected)

@@ -18,9 +18,7 @@ from worldmodel.visualize.windows import LEAD, with_lead
 if TYPE_CHECKING:
     from worldmodel.model import WorldModel
 
-SEQUENCE = (
-    64  # steps of the sequences that a recording is cut into, each filtered from a belief that begins a lead before
-)
+SEQUENCE = 64  # steps of the sequences that a recording is cut into, each believed with those of a lead before it
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,13 @@ def test_errors_are_those_of_a_plain_loop() -> None:
                 assert np.isclose(np.mean(values) ** 0.5, float(getattr(found, name)[k - 1]), rtol=1e-4)
 
 
+def test_what_nothing_was_compared_at_is_no_perfect_prediction() -> None:
+    model, steps = make()
+    steps.is_first[:, 3] = True
+    for errors in open_loop(model, steps):
+        assert errors[:2].isfinite().all() and errors[2:].isnan().all()
+
+
 def test_of_a_representation_the_latent_errors_from_every_step_are_those_of_a_plain_loop() -> None:
     model, steps = make()
     episodes = [steps.select(b) for b in range(3)]  # the second is cut by a reset

@@ -28,6 +28,14 @@ def test_nothing_is_expected_of_first_steps_and_the_past_alone_decides(dynamics)
     assert (after[:, 4] != found[:, 4])[~steps.is_first[:, 4]].all()
 
 
+@pytest.mark.parametrize("dynamics", DYNAMICS)
+def test_nothing_is_expected_where_a_sequence_begins_amid_an_episode(dynamics):
+    one, steps = model(dynamics=dynamics), stream(size=12, length=6).select((slice(6), slice(5)))
+    steps.is_first[:] = False
+    found = surprise(one, steps)
+    assert not found[:, 0].any() and (found[:, 1:] > 0).all()
+
+
 def test_it_is_the_divergence_of_what_was_seen_from_what_was_expected():
     one, steps = model(dynamics=DYNAMICS[0]), stream(size=12, length=6).select((slice(4), slice(3)))
     steps = steps._replace(is_first=torch.tensor([[True, False, False]]).expand(4, 3))

@@ -3,7 +3,9 @@
 import pytest
 import torch
 from dot import SPEC, recorded
+from everyone import Place
 from rows import counted, pairs
+from small import stream
 from torch import nn
 
 import worldmodel
@@ -91,7 +93,16 @@ def test_an_option_that_the_pairing_does_not_read_is_refused(options, read_by):
 
 
 def test_what_is_paired_reads_its_own_options():
-    for options in ({"between": "steps", "distance": 2}, {"source": "imagined"}):
-        objectives.make("vicreg", options=options, embed_dim=8, feature_dim=8)
-    objectives.make("curl", embed_dim=8, feature_dim=8)
-    objectives.make("vicreg", options={"augmentation": AugmentationConfig(noise=0.1)}, embed_dim=8)
+    def made(name="vicreg", feature_dim=None, **options):
+        return objectives.make(name, options=options, embed_dim=8, feature_dim=feature_dim)
+
+    assert [made(between="steps", distance=n, feature_dim=8).least_length for n in (1, 2)] == [2, 3]
+    steps = recorded(2, 3, seed=0)[0]
+    still, noisy = (AugmentationConfig(shift=0, crop=1.0, noise=noise) for noise in (0.0, 0.1))
+    for augmentation, alike in ((still, True), (noisy, False)):
+        one, other = made(augmentation=augmentation).views(steps)
+        assert torch.equal(one["image"], other["image"]) == alike
+    # CURL's crop is its own default, which nobody gave.
+    assert made("curl", feature_dim=8).between == "features"
+    losses = [Place("vicreg", source=source).loss(stream(size=5, length=6)) for source in ("filtered", "imagined")]
+    assert not torch.equal(*losses)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from worldmodel.visualize import drawing
 from worldmodel.visualize.files import FilmFile, as_gif, save_frames
 from worldmodel.visualize.imagination import Imagination
 from worldmodel.visualize.layout import MOST_CURVES, contact_sheet, entries_drawn, film, legend
@@ -72,3 +75,32 @@ def test_a_film_is_written_frame_by_frame(tmp_path, suffix):
 def test_a_film_without_a_rate_is_refused(tmp_path, fps):
     with pytest.raises(ValueError, match="more than 0 and at most 1000 frames a second"):
         FilmFile(tmp_path / "film.gif", fps)
+
+
+@pytest.mark.parametrize(("fps", "duration"), [(10, 100), (50, 20), (60, 20), (1000, 20)])
+def test_a_gif_is_no_faster_than_browsers_show(fps, duration):
+    frames = [np.full((10, 12, 3), 60 * t, np.uint8) for t in range(3)]
+    assert Image.open(io.BytesIO(as_gif(frames, fps))).info["duration"] == duration
+
+
+def test_a_film_is_there_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "film.mp4"
+    path.write_bytes(b"the film before")
+    one = FilmFile(path, 25)
+    for t in range(4):
+        one.add(np.full((16, 16, 3), 20 * t, np.uint8))
+        assert path.read_bytes() == b"the film before"
+    one.close()
+    assert path.read_bytes() != b"the film before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_of_stacked_pictures_the_last_is_shown():
+    pictures = np.zeros((4, 4, 12), np.uint8)
+    for channels, colour in (((11,), (0, 0, 200)), ((9, 10, 11), (200, 200, 200))):
+        pictures[:, :, channels] = 200
+        page = Image.new("RGB", (8, 8))
+        drawing.frame(page, pictures, 0, 0, 8, None)
+        assert page.getpixel((4, 4)) == colour
+    page = Image.new("RGB", (8, 8))
+    drawing.frame(page, np.stack([np.full((4, 4), 50 * k, np.uint8) for k in range(4)], -1), 0, 0, 8, None)
+    assert page.getpixel((4, 4)) == (150, 150, 150), "four grey ones"
