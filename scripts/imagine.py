@@ -86,6 +86,8 @@ def main() -> None:
                 "on other steps than are shown" if inspection.held_out else "on those shown as well, as there are few"
             )
             print(f"Inspection decoder for {shown}: trained in {time.monotonic() - started:.0f} s, {those}.")
+        elif command.inspection != InspectionConfig():
+            print("The model's own decoder draws: --inspection has no effect.")
         if found < length:
             print(f"The recorded episodes have {found} steps or so: the horizon is {found - command.context}.")
         film = worldmodel.visualize.imagine(
@@ -98,6 +100,8 @@ def main() -> None:
             seed=command.seed,
             title=title,
         )
+        if film.samples < command.samples:
+            print("The dynamics draws nothing at random: one future is all there is.")
         film.save(command.out, command.fps)
         error, baseline = (value.mean(0) for value in film.errors())
         print("Error of what is imagined   (of no change at all)")

@@ -28,6 +28,8 @@ def test_every_recipe_is_seen_dreaming_in_each_format(run, tmp_path):
     assert said.code == 0, said.error
     decoded = {"tdmpc2": "Inspection decoder for state, frame", "r2dreamer": "Inspection decoder for state"}
     assert decoded.get(name, "Error") in said.out and ("Inspection" in said.out) == (name in decoded)
+    assert ("--inspection has no effect" in said.out) == (name == "dreamerv3")
+    assert ("one future is all there is" in said.out) == (name == "tdmpc2")
     assert "7 steps ahead" in said.out
     with Image.open(tmp_path / "dream.gif") as gif:
         assert gif.n_frames == 10
