@@ -25,9 +25,11 @@ class AugmentationConfig:
     """Strength of colour jitter: brightness, contrast and saturation change by up to this share."""
     noise: float = 0.0
     """Standard deviation of noise on pixels, whose range is 0 to 1 here."""
+    noise_each_step: bool = True
+    """Whether noise is drawn anew at each step, instead of once for a sequence."""
     exchange: bool = False
-    """Whether what stands still in the images of a sequence is taken from another sequence of the batch, where both are of one
-    episode throughout."""
+    """Whether what stands still in the images of a sequence is taken from another sequence of the batch; only those that are of one
+    episode throughout give and take."""
     scaling: float = 0.2
     """Vectors are multiplied by 1 ± this (random amplitude scaling; RAD, arXiv 2004.14990)."""
     vector_noise: float = 0.05
@@ -46,10 +48,11 @@ def augment(steps: Steps, config: AugmentationConfig) -> dict[str, Tensor]:
         images = random_shift(images, config.shift, config.each_step) if config.shift else images
         images = random_crop(images, config.crop, config.each_step) if config.crop < 1 else images
         images = colour_jitter(images, config.jitter, config.each_step) if config.jitter else images
-        images = pixel_noise(images, config.noise) if config.noise else images
+        images = pixel_noise(images, config.noise, config.noise_each_step) if config.noise else images
     vectors = random_scaling(vectors, config.scaling, config.each_step) if config.scaling else vectors
     if config.vector_noise:
-        vectors = {name: value + config.vector_noise * torch.randn_like(value) for name, value in vectors.items()}
+        each_step = config.noise_each_step
+        vectors = {name: value + config.vector_noise * _normal(value, each_step) for name, value in vectors.items()}
     return observation | images | vectors
 
 
@@ -64,13 +67,15 @@ def exchange_still(observation: dict[str, Tensor], whole: Tensor) -> dict[str, T
 
     Sequences that are not ``whole`` [B] neither give nor take: what stands still in them is of several episodes.
     """
-    order = torch.randperm(len(whole), device=whole.device)
-    taken = (whole & whole[order]).view(-1, 1, 1, 1, 1)
+    # In a random order, in which the whole ones come first, each takes from the next of them: never from itself.
+    order = (torch.rand(len(whole), device=whole.device) + 2 * ~whole).argsort()
+    following = order[(order.argsort() + 1) % whole.sum().clamp(min=1)]
+    taken = whole.view(-1, 1, 1, 1, 1)
 
     def exchange(images: Tensor) -> Tensor:
         pixels = images.float()
         still = pixels.median(1, keepdim=True).values
-        other = (pixels - still + still.index_select(0, order)).clamp(0, 255)
+        other = (pixels - still + still.index_select(0, following)).clamp(0, 255)
         return torch.where(taken, other, pixels)
 
     return {name: exchange(value) if value.ndim == 5 else value for name, value in observation.items()}
@@ -141,11 +146,11 @@ def colour_jitter(observation: dict[str, Tensor], strength: float, each_step: bo
     return {name: jitter(value) if value.ndim == 5 else value for name, value in observation.items()}
 
 
-def pixel_noise(observation: dict[str, Tensor], deviation: float) -> dict[str, Tensor]:
-    """Images with noise of their own in every pixel of every step."""
+def pixel_noise(observation: dict[str, Tensor], deviation: float, each_step: bool = True) -> dict[str, Tensor]:
+    """Images with noise of their own in every pixel, of every step or the same throughout a sequence."""
 
     def noisy(images: Tensor) -> Tensor:
-        return (images.float() + 255 * deviation * torch.randn(images.shape, device=images.device)).clamp(0, 255)
+        return (images.float() + 255 * deviation * _normal(images.float(), each_step)).clamp(0, 255)
 
     return {name: noisy(value) if value.ndim == 5 else value for name, value in observation.items()}
 
@@ -162,3 +167,8 @@ def random_scaling(vectors: dict[str, Tensor], share: float, each_step: bool = F
 def _drawn(entry: Tensor, each_step: bool) -> tuple[int, int]:
     """Leading dimensions of what is drawn for an entry [B, T, ...]."""
     return entry.shape[0], entry.shape[1] if each_step else 1
+
+
+def _normal(like: Tensor, each_step: bool) -> Tensor:
+    """Numbers from a normal distribution of deviation 1 for values [B, T, ...], or for all steps of a sequence [B, 1, ...]."""
+    return torch.randn_like(like if each_step else like[:, :1])

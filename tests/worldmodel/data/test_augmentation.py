@@ -78,6 +78,15 @@ def test_noise_has_the_deviation_asked_for():
     noisy = pixel_noise({"camera": grey}, 0.05)["camera"]
     assert noisy.std().item() == pytest.approx(0.05 * 255, rel=0.02)
     assert noisy.mean().item() == pytest.approx(128, abs=0.5)
+    throughout = pixel_noise({"camera": grey}, 0.05, each_step=False)["camera"]
+    assert torch.equal(throughout, throughout[:, :1].expand_as(throughout))
+    assert throughout.std().item() == pytest.approx(0.05 * 255, rel=0.02)
+    still = AugmentationConfig(shift=0, scaling=0.0, noise=0.05, noise_each_step=False)
+    view = augment(seen({"camera": grey, "pose": torch.zeros(4, 4, 5)}), still)
+    for value in view.values():
+        assert torch.equal(value, value[:, :1].expand_as(value)) and value.std() > 0.01
+    moving = augment(seen({"camera": grey}), AugmentationConfig(shift=0, noise=0.05))["camera"]
+    assert not torch.equal(moving[:, 0], moving[:, 1])
 
 
 def test_vectors_are_scaled_as_a_whole_and_get_noise_of_their_own():
@@ -115,9 +124,8 @@ def test_what_stands_still_comes_from_another_sequence_and_what_moves_stays():
     grounds = exchanged - moving
     torch.testing.assert_close(grounds, grounds[:, :1].expand_as(grounds))
     from_where = [[k for k in range(12) if torch.equal(ground, still[k, 0])] for ground in grounds[:, 0]]
-    assert sorted(k for found in from_where for k in found) == list(range(12)) and from_where != [
-        [k] for k in range(12)
-    ]
+    assert sorted(k for found in from_where for k in found) == list(range(12)), "each gives once"
+    assert all([k] != found for k, found in enumerate(from_where)), "and none to itself"
     alone = exchange_still({"camera": moving, "pose": VECTORS[:12]}, torch.ones(12, dtype=torch.bool))
     assert torch.equal(alone["camera"], moving), "where nothing stands still, nothing changes"
     assert torch.equal(alone["pose"], VECTORS[:12])
@@ -138,5 +146,5 @@ def test_nothing_still_is_exchanged_with_sequences_of_several_episodes(why):
         views.append(augment(steps._replace(observation={"camera": given}), AugmentationConfig(shift=0, exchange=True)))
     first, second = (view["camera"] for view in views)
     assert torch.equal(first[several], images[several].float()), "they take nothing"
+    assert (first[~several] != images[~several].float()).flatten(1).any(1).all(), "all others take"
     assert torch.equal(first[~several], second[~several]), "and give nothing"
-    assert not torch.equal(first[~several], images[~several].float())
