@@ -19,7 +19,7 @@ train: venv
 	$(BIN)/python scripts/train.py tdmpc2 $$(test -f runs/pendulum/config.yaml && echo --resume runs/pendulum || echo $(PENDULUM))
 	$(BIN)/python scripts/evaluate.py runs/pendulum --episodes 1 --video runs/pendulum/evaluation.mp4
 
-PENDULUM := --task Pendulum-v1 --size 1m --steps 2200 --eval-every 0 --final-episodes 5 --logdir runs/pendulum --behaviour.planner.samples 256 --behaviour.planner.iterations 4 --watch --films 1
+PENDULUM := --task Pendulum-v1 --size 1m --steps 2200 --eval-every 0 --final-episodes 5 --logdir runs/pendulum --behaviour.planner.samples 256 --behaviour.planner.iterations 4 --watch --films 2
 
 test: venv
 	@$(BIN)/python -c 'import sys; from envs import opengl; opengl.choose_backend(); sys.exit(None if opengl.rendering_works() else opengl.MISSING)'

@@ -17,7 +17,7 @@ from agents.trainer_config import TrainerConfig
 
 
 class Evaluations:
-    """The evaluations of a run, on environments of their own, and its films: at evaluations, or without them by themselves.
+    """The evaluations of a run, on environments of their own, and its films: at evaluations, or between them by themselves.
 
     Args:
         tasks: nobody else uses them; None for a run without evaluations, whose films show imagination alone.
@@ -40,17 +40,23 @@ class Evaluations:
         self.config, self.filming, self.seed = config, filming, seed
         self._evaluates = tasks is not None and config.eval_every > 0
         self._film_every = -(-config.steps // config.films) if config.films else 0
+        if self._evaluates and config.eval_every <= self._film_every:  # then each film has an episode beside it
+            self._film_every = next_multiple(self._film_every - 1, config.eval_every)
         self._camera = EpisodeCamera(tasks) if tasks is not None and filming is not None else None
         if tasks is not None:
             for episodes in (config.eval_episodes, config.final_episodes):
                 check_episodes(episodes, tasks.num_envs)
 
     def due(self, env_steps: int, counters: Counters) -> bool:
-        """Whether it is time, before the end, for an evaluation, or for a film where there are none."""
-        if self._evaluates:
-            return counters.next_evaluation <= env_steps < self.config.steps
-        first = max(counters.next_film, self._film_every)
-        return self.filming is not None and first <= env_steps < self.config.steps
+        """Whether it is time, before the end, for an evaluation or for a film."""
+        due = self._film_due(env_steps, counters) or self._evaluation_due(env_steps, counters)
+        return due and env_steps < self.config.steps
+
+    def _film_due(self, env_steps: int, counters: Counters) -> bool:
+        return self.filming is not None and max(counters.next_film, self._film_every) <= env_steps
+
+    def _evaluation_due(self, env_steps: int, counters: Counters) -> bool:
+        return self._evaluates and counters.next_evaluation <= env_steps
 
     def run(
         self,
@@ -61,15 +67,15 @@ class Evaluations:
         *,
         final: bool = False,
     ) -> Evaluation | None:
-        """Evaluate, write the result, and film where that is due; None without an evaluation.
+        """Evaluate and write the result, or film, or both: what is due; None without an evaluation.
 
         Args:
             on_step: called after each step of the environments; what it raises breaks the evaluation off.
             final: this is the run's end.
         """
-        filmed = self.filming is not None and (final or env_steps >= counters.next_film)
+        filmed = self.filming is not None and (final or self._film_due(env_steps, counters))
         result = None
-        if self.tasks is not None and (final or self._evaluates):
+        if self.tasks is not None and (final or self._evaluation_due(env_steps, counters)):
             result = evaluate(
                 self.agent,
                 self.tasks,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from agents.behaviours import TemporalDifferenceConfig
 from agents.behaviours.base import behaviours
 from agents.behaviours.planners import PlannerConfig, planners
 from agents.optimisers import OptimiserConfig
@@ -16,13 +17,15 @@ from worldmodel.decoders import DecoderConfig, ImageDecoderConfig, SeveralDecode
 from worldmodel.dynamics import DynamicsConfig, dynamics
 from worldmodel.encoders import EncoderConfig, SeveralEncoderConfig, encoders
 from worldmodel.model import WorldModelConfig
-from worldmodel.objectives import ObjectiveConfig, objectives
+from worldmodel.objectives import ConsistencyConfig, ObjectiveConfig, objectives
 from worldmodel.registry import Registry
 
 Config = TypeVar("Config")
 
 WIDTHS = ("units", "hidden", "deterministic")
 """Options that follow from a recipe's size: a part that is exchanged keeps them, where it has them too."""
+TDMPC2_HORIZON = 3
+"""Steps that TD-MPC2's consistency looks ahead."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,15 @@ def with_parts(recipe: Recipe, parts: Parts) -> Recipe:
     if parts.dynamics:
         model = dataclasses.replace(model, dynamics=exchanged_dynamics(parts.dynamics, model.dynamics, recipe.size))
         present = [objectives.name(one) for one in model.objectives]
-        missing = [objectives.config(name) for name in model.dynamics.objectives if name not in present]
+        missing = objectives_named([name for name in model.dynamics.objectives if name not in present])
+        missing = _as_learned(model, missing)
         model = dataclasses.replace(model, objectives=(*model.objectives, *missing))
     model = _with_encoders(model, parts)
     if parts.behaviour:
         behaviour = exchanged(behaviours, parts.behaviour, behaviour, WIDTHS)
+        decayed = isinstance(behaviour, TemporalDifferenceConfig) and behaviour != recipe.agent.behaviour
+        if decayed and model.learn_on == "filtered" and "decay" not in behaviours.read(parts.behaviour)[1]:
+            behaviour = dataclasses.replace(behaviour, decay=1.0)  # type: ignore[type-var]
     if parts.planner:
         planner = getattr(behaviour, "planner", None)
         if planner is None:
@@ -82,6 +89,21 @@ def with_parts(recipe: Recipe, parts: Parts) -> Recipe:
     ]
     agent = dataclasses.replace(recipe.agent, model=model, behaviour=behaviour)
     return dataclasses.replace(recipe, agent=agent, optimiser=_without_groups(recipe.optimiser, gone))
+
+
+def _as_learned(model: WorldModelConfig, configs: Sequence[ObjectiveConfig]) -> tuple[ObjectiveConfig, ...]:
+    """Objectives as they are learned from in the recipe's sequences.
+
+    TD-MPC2 imagines from the first of four steps. Where each step of a long sequence is filtered, it is imagined from as well:
+    weights that decay with the distance from the first would leave nothing of the later ones.
+    """
+
+    def learned(config: ObjectiveConfig) -> ObjectiveConfig:
+        if model.learn_on == "filtered" and isinstance(config, ConsistencyConfig) and config.horizon is None:
+            return dataclasses.replace(config, horizon=TDMPC2_HORIZON)
+        return config
+
+    return tuple(learned(config) for config in configs)
 
 
 def _without_groups(optimiser: OptimiserConfig, gone: Sequence[str]) -> OptimiserConfig:
@@ -141,7 +163,8 @@ def with_objectives(recipe: Recipe, names: Sequence[str]) -> Recipe:
         return recipe
     model = recipe.agent.model
     decoder = dreamer_decoder(recipe.size) if recipe.size in DREAMER_SIZES else None
-    model = dataclasses.replace(model, objectives=objectives_named(names, model.objectives, decoder))
+    chosen = _as_learned(model, objectives_named(names, model.objectives, decoder))
+    model = dataclasses.replace(model, objectives=chosen)
     return dataclasses.replace(recipe, agent=dataclasses.replace(recipe.agent, model=model))
 
 

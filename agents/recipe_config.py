@@ -30,8 +30,8 @@ class Recipe:
     across_episodes: bool = False
     """Whether a sequence may run over the end of an episode into the next; no loss ever reaches across."""
     train_ratio: float = 1024.0
-    """Replayed steps per decision of an environment; B · T makes one update a decision. DreamerV3's published runs take 512 on
-    dm_control and Crafter and 256 on Atari; its smallest size, from vectors, takes 1024."""
+    """Replayed steps per decision of an environment; B · T makes one update a decision. DreamerV3's recipes take 512, on Atari
+    256, and their smallest size 1024 from vectors."""
     random_decisions: int | None = None
     """Decisions taken at random first, without learning. None: max(1000, 5 episodes)."""
     random_hold: float | None = None

@@ -19,11 +19,15 @@ from worldmodel.data import Spec
 from worldmodel.registry import check_fields, unknown_name
 
 
-def recipe(name: str, size: str | None = None, *, terminates: bool = True) -> Recipe:
+def recipe(
+    name: str, size: str | None = None, *, terminates: bool = True, images: bool = False, atari: bool = False
+) -> Recipe:
     """The published configuration called ``name`` at ``size``.
 
     Args:
         terminates: False for tasks whose episodes end by their time limit alone: the model learns no continuation.
+        images: whether the task is seen in images: the train ratio of those.
+        atari: whether it is an Atari game: the train ratio of Atari 100k.
 
     Raises:
         ValueError: an unknown recipe or size, with the nearest.
@@ -35,6 +39,8 @@ def recipe(name: str, size: str | None = None, *, terminates: bool = True) -> Re
     if size not in published.sizes:
         raise ValueError(f"{name} has no size {size!r}: choose from {', '.join(published.sizes)}.")
     built = published.build(size)
+    if published.train_ratios and (images or atari):
+        built = dataclasses.replace(built, train_ratio=min(built.train_ratio, published.train_ratios[atari]))
     return built if terminates else without_continuation(built)
 
 
@@ -83,23 +89,25 @@ def make(
     Raises:
         ValueError: an unknown recipe, size, part or field; spaces that the recipe cannot read; an encoder of other observations.
     """
-    if isinstance(name, str):
-        name = recipe(name, size, terminates=getattr(tasks, "terminates", True))
-    elif size is not None:
-        raise ValueError(
-            f"A recipe has its size already, {name.size}: leave out size={size!r}, or give the recipe by name."
-        )
-    check_fields(Recipe, changes)
     if not hasattr(tasks, "single_observation_space"):
         raise ValueError(
             f'An agent is made for a vector environment, not for {type(tasks).__name__}: give envs.make("CartPole-v1"), or '
             "gymnasium.make_vec of a task of your own."
         )
+    spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
+    if isinstance(name, str):
+        images = any(entry.kind == "image" for entry in spec.observation.values())
+        atari = str(getattr(tasks, "task", "")).startswith("ale/")
+        name = recipe(name, size, terminates=getattr(tasks, "terminates", True), images=images, atari=atari)
+    elif size is not None:
+        raise ValueError(
+            f"A recipe has its size already, {name.size}: leave out size={size!r}, or give the recipe by name."
+        )
+    check_fields(Recipe, changes)
     built = with_objectives(dataclasses.replace(name, **changes), objectives)
     built = with_parts(built, Parts(dynamics, behaviour, planner, image_encoder, vector_encoder))
     if encoder is not None:
         built = with_encoder(built, encoder, freeze=freeze_encoder)
-    spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
     with torch.random.fork_rng([]):
         torch.manual_seed(getattr(tasks, "seed", 0) if seed is None else seed)
         agent = Agent(built.agent, spec, getattr(tasks, "episode_length", None))

@@ -101,11 +101,13 @@ class Trainer:
 
     def _random_decisions(self) -> int:
         decisions = self.recipe.resolved_random_decisions(self.agent.episode_length)
-        if decisions < (least := (self.recipe.batch_length + context_steps(self.agent.model)) * self.tasks.num_envs):
-            raise ValueError(
-                f"random_decisions={decisions} leaves the replay without a sequence of {self.recipe.batch_length} steps "
-                f"to learn from: give at least {least}."
-            )
+        least = (self.recipe.batch_length + context_steps(self.agent.model)) * self.tasks.num_envs
+        if decisions < least:
+            log.warning(
+                "After random_decisions=%s no environment has a sequence of %s steps to learn from: %s are taken.",
+                decisions, self.recipe.batch_length, least,
+            )  # fmt: skip
+            decisions = least
         total = self.config.steps // self.repeat
         if not self.config.offline and (total < decisions or (total == decisions and not self.recipe.catch_up)):
             log.warning(

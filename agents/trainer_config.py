@@ -23,9 +23,9 @@ class TrainerConfig:
     """Minutes between checkpoints; one is written at every stop besides."""
     replay_device: str = "cpu"
     """cpu, cuda, or disk: memory-mapped files in the run's folder."""
-    films: int = 10
-    """How often over the run what the model imagines and an episode are filmed, into TensorBoard and films/ of the run's folder:
-    at evaluations, or without them what it imagines alone; 0 for never."""
+    films: int = 5
+    """How often over the run what the model imagines is filmed, into TensorBoard and films/ of the run's folder; an episode as
+    well where an evaluation comes at the same step. 0 for never."""
     watch: bool = False
     """Record small pictures of the first environment's last 4,000 steps, for the films alone: a model of vectors is then seen to
     imagine pictures."""

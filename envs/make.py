@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import importlib
 import inspect
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,6 +21,8 @@ from envs.sentences import EXAMPLE
 from envs.task_config import TaskConfig
 from envs.vector import InProcessVectorEnv, TaskDescription, TaskVectorEnv
 from envs.workers import WorkerVectorEnv
+
+log = logging.getLogger("worldmodel")
 
 
 def task_names() -> list[str]:
@@ -289,7 +292,9 @@ def _draws_here(spec: EnvSpec) -> bool:
     if not _renders(spec) or (spec.namespace != "dmc" and "mujoco" not in str(spec.entry_point)):
         return _renders(spec)
     opengl.choose_backend()
-    return opengl.rendering_works()
+    if not (works := opengl.rendering_works()):
+        log.warning("Episodes are not filmed. %s", opengl.MISSING)
+    return works
 
 
 def _check_integer(name: str, value: Any, minimum: int) -> None:

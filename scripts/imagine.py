@@ -67,8 +67,8 @@ def main() -> None:
             check_folder(command.map, "--map")
         if min(command.context, command.horizon, command.samples, command.sequences) < 1 or command.lead < 0:
             raise ValueError("Context, horizon, samples and sequences are at least 1 each, the lead at least 0.")
-        run = read_config(command.logdir, TrainCommand)
         model = worldmodel.load(command.logdir, named_device(command.device))
+        run = read_config(command.logdir, TrainCommand)
         steps, spec = load_recording(command.logdir)
         title = (
             f"{run.task.task if run.task else 'own task'}, {run.run.recipe.name} {run.run.recipe.size}, "

@@ -34,6 +34,7 @@ from agents.recorded import RecordedTasks
 from agents.run import RESULT, evaluation_envs, render_mode, train_run
 from agents.stopping import Stopped
 from agents.tasks import known_task
+from envs.suites import suite_of
 from worldmodel.data.recording import Recording
 from worldmodel.loading import CHECKPOINTS
 from worldmodel.registry import first_difference
@@ -70,6 +71,7 @@ def parse(arguments: list[str]) -> TrainCommand:
     first.add_argument("--freeze-encoder", action="store_true")
     first.add_argument("--data", type=Path)
     first.add_argument("--task")
+    first.add_argument("--observation")
     head, _ = first.parse_known_args(arguments)
     parts = Parts(**{part.name: getattr(head, part.name) for part in dataclasses.fields(Parts)})
     if head.resume is not None:
@@ -86,14 +88,16 @@ def parse(arguments: list[str]) -> TrainCommand:
         default = dataclasses.replace(stored, resume=head.resume, logdir=head.resume, encoder=encoder)
     else:
         name = next((a for a in arguments[:1] if not a.startswith("-")), "tdmpc2")
-        recipe = with_parts(agents.with_objectives(agents.recipe(name, head.size), head.objectives), parts)
+        task = recorded_task(head.data) if head.data is not None and head.task is None else TaskOptions()
+        suite = suite_of(head.task or task.task)
+        images = (head.observation or task.observation) != "state" or (suite is not None and suite.seen)
+        recipe = agents.recipe(name, head.size, images=images, atari=(head.task or task.task).startswith("ale/"))
+        recipe = with_parts(agents.with_objectives(recipe, head.objectives), parts)
         if head.encoder is not None:
             recipe = agents.with_encoder(recipe, head.encoder, freeze=head.freeze_encoder)
         elif head.freeze_encoder:
             raise ValueError("There is no encoder to freeze: give one, --encoder runs/cpc.")
-        default = TrainCommand(run=agents.RunConfig(recipe))
-        if head.data is not None and head.task is None:
-            default = dataclasses.replace(default, task=recorded_task(head.data))
+        default = TrainCommand(task, agents.RunConfig(recipe))
     description = f"{__doc__}\nRecipes: {', '.join(agents.RECIPES)}."
     command = tyro.cli(
         TrainCommand, args=arguments, default=default, description=description, config=(AvoidSubcommands,)

@@ -49,18 +49,24 @@ def files(logdir) -> list[str]:
 def test_films_of_imagination_and_of_an_episode_are_in_the_folder_and_in_tensorboard(tmp_path, kind):
     filmed(tmp_path, kind).run()
     kinds = ("evaluation.gif", "imagination.gif", "latent-map.png")
-    # Two over 30 steps: at the first evaluation after each 15, and the end.
-    assert files(tmp_path) == [f"{step:09d}-{name}" for step in (12, 20, 30) for name in kinds]
+    # Two over 30 steps would be one each 15; the next evaluation comes at 20.
+    assert files(tmp_path) == [f"{step:09d}-{name}" for step in (20, 30) for name in kinds]
     with Image.open(tmp_path / "films" / "000000030-imagination.gif") as gif:
         assert gif.n_frames == 10, "an episode of nine decisions is shown whole"
     with Image.open(tmp_path / "films" / "000000030-evaluation.gif") as gif:
         assert 1 < gif.n_frames <= 9, "pictures that are alike are one, shown longer"
     events = EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload()
     assert {tag: [image.step for image in events.Images(tag)] for tag in events.Tags()["images"]} == {
-        "imagination": [12, 20, 30],
-        "evaluation": [12, 20, 30],
-        "latent_map": [12, 20, 30],
+        "imagination": [20, 30],
+        "evaluation": [20, 30],
+        "latent_map": [20, 30],
     }
+
+
+def test_films_do_not_wait_for_an_evaluation(tmp_path):
+    filmed(tmp_path, eval_every=1000).run()
+    kinds = ("evaluation.gif", "imagination.gif", "latent-map.png")
+    assert files(tmp_path) == [f"000000015-{name}" for name in kinds[1:]] + [f"000000030-{name}" for name in kinds]
 
 
 def test_filming_and_watching_change_no_training(tmp_path):

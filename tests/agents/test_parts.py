@@ -71,6 +71,19 @@ def test_dynamics_without_a_loss_of_their_own_bring_an_objective():
     assert len(changed("dreamerv3", dynamics="gaussian-rssm").agent.model.objectives) == 1
 
 
+def test_what_tdmpc2_weighs_by_distance_from_the_first_step_is_learned_from_every_step_of_a_long_sequence():
+    (_, consistency) = changed("dreamerv3", dynamics="simnorm").agent.model.objectives
+    assert consistency.horizon == 3
+    (named,) = agents.with_objectives(agents.recipe("planet", "1m"), ["consistency"]).agent.model.objectives
+    (given,) = agents.with_objectives(agents.recipe("planet", "1m"), ["consistency,horizon=5"]).agent.model.objectives
+    assert (named.horizon, given.horizon) == (3, 5)
+    assert agents.recipe("tdmpc2", "1m").agent.model.objectives[0].horizon is None
+    assert changed("dreamerv3", behaviour="temporal-difference").agent.behaviour.decay == 1
+    assert changed("dreamerv3", behaviour="temporal-difference,decay=0.7").agent.behaviour.decay == 0.7
+    assert agents.recipe("tdmpc2", "1m").agent.behaviour.decay == 0.5
+    assert changed("tdmpc2", behaviour="temporal-difference,entropy=0.1").agent.behaviour.decay == 0.5
+
+
 def test_encoders_by_kind_of_observation():
     encoder = changed("dreamerv3", image_encoder="patches,units=32").agent.model.encoder
     assert isinstance(encoder.images, PatchEncoderConfig) and encoder.images.units == 32
@@ -85,8 +98,7 @@ def test_encoders_by_kind_of_observation():
 @pytest.mark.parametrize("planner", planners.names())
 @pytest.mark.parametrize("kind", dynamics.names())
 def test_every_dynamics_and_planner_makes_an_agent_with_an_optimiser(kind, planner):
-    name = f"{planner},starts=32" if planner == "gradient" else planner
-    agent = agents.make("tdmpc2", Tasks(), size="1m", dynamics=kind, planner=name)
+    agent = agents.make("tdmpc2", Tasks(), size="1m", dynamics=kind, planner=planner)
     assert type(agent.behaviour.config.planner) is planners.config_class(planner)
     Learner(agent, agent.recipe.optimiser, agents.Execution(PLAIN))
 

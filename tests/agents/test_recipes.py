@@ -43,6 +43,22 @@ def test_the_published_numbers_are_the_defaults():
 
 
 @pytest.mark.parametrize(
+    ("name", "size", "observation", "task", "ratio"),
+    [
+        ("dreamerv3", "1m", spaces.Box(-1, 1, (3,)), "dmc/walker-walk", 1024),
+        ("dreamerv3", "1m", spaces.Box(0, 255, (64, 64, 3), "uint8"), "dmc/walker-walk", 512),
+        ("r2dreamer", "1m", spaces.Box(0, 255, (64, 64, 3), "uint8"), "ale/Pong", 256),
+        ("dreamerv3", "12m", spaces.Box(-1, 1, (3,)), "dmc/walker-walk", 512),
+        ("planet", "1m", spaces.Box(0, 255, (64, 64, 3), "uint8"), "dmc/walker-walk", 500),
+    ],
+)
+def test_the_train_ratio_is_that_of_what_is_seen(name, size, observation, task, ratio):
+    tasks = Tasks(observation, spaces.Box(-1, 1, (2,)), task=task)
+    assert agents.make(name, tasks, size=size).recipe.train_ratio == ratio
+    assert agents.make(name, tasks, size=size, train_ratio=128.0).recipe.train_ratio == 128
+
+
+@pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda tasks: agents.make("tdmpc", tasks), "no recipe named 'tdmpc': did you mean 'tdmpc2'"),

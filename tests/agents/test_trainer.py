@@ -68,6 +68,14 @@ def test_nothing_is_learned_before_the_random_decisions_are_made_and_that_is_sai
     assert_equal(before, weights(trainer))
 
 
+def test_every_environment_has_a_sequence_before_anything_is_learned(tmp_path, caplog):
+    trainer = tiny_trainer(envs.make("Counting-v0", num_envs=3), tmp_path, steps=60, recipe={"random_decisions": 5})
+    length = trainer.recipe.batch_length
+    assert trainer.random_decisions == 3 * length and f"{3 * length} are taken" in caplog.text
+    trainer.run()
+    assert trainer.learner.updates > 0
+
+
 @pytest.mark.parametrize("repeat", [1, 2, 3])
 def test_steps_are_counted_with_action_repeat(tmp_path, repeat):
     tasks = envs.make("Counting-v0", action_repeat=repeat, time_limit=6)

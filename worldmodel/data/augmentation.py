@@ -28,8 +28,8 @@ class AugmentationConfig:
     noise_each_step: bool = True
     """Whether noise is drawn anew at each step, instead of once for a sequence."""
     exchange: bool = False
-    """Whether what stands still in the images of a sequence is taken from another sequence of the batch; only those that are of one
-    episode throughout give and take."""
+    """Whether what stands still in the images of a sequence is taken from another sequence of the batch. Only those that are of
+    one episode throughout give and take."""
     scaling: float = 0.2
     """Vectors are multiplied by 1 ± this (random amplitude scaling; RAD, arXiv 2004.14990)."""
     vector_noise: float = 0.05

@@ -65,9 +65,10 @@ def allocate(layout: Mapping[str, Entry], rows: int, device: torch.device, direc
     available = _available(device, directory)
     logger.info("Replay of %s steps: %s in %s.", f"{rows:,}", readable(each * rows), place)
     if available is not None and each * rows > available:
+        other = "" if directory is not None else ', or replay_device="disk"'
         raise ValueError(
             f"A replay of {rows:,} steps takes {readable(each * rows)} in {place}, where {readable(available)} are free: "
-            f"at most {available // each:,} steps fit."
+            f"at most {available // each:,} steps fit. Give a replay_capacity of so many{other}."
         )
     if directory is None:
         return {

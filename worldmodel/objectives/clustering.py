@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldmodel.data import Steps
-from worldmodel.data.augmentation import random_shift
+from worldmodel.data.augmentation import AugmentationConfig, augment
 from worldmodel.nn import ranks
 from worldmodel.nn.rms import initialise_by_fan_in
 from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
@@ -36,6 +36,8 @@ class PrototypesConfig(ObjectiveConfig):
     """Weight of the loss of norms. The authors have 0 for plain dm_control, 1 before natural backgrounds."""
     shift: int = 3
     """Pixels by which images are shifted at most, each sequence as a whole."""
+    vector_noise: float = 0.05
+    """Standard deviation of the noise that makes views of vectors, which cannot be shifted."""
     target_rate: float = 0.05
     """How far the target encoder and projector move towards the online ones at each update."""
     frozen_updates: int = 10_000
@@ -49,7 +51,8 @@ class Prototypes(Objective):
     Three losses: each view's embedding is to fall to the prototypes that the *other* view's momentum embedding is assigned to
     (evenly, by Sinkhorn; arXiv 2006.09882); the filtered features to those of their own view; both projections are to have
     norm 1, if that has a weight. The first step of a sequence falls to none. The numbers are those of the authors' code
-    (github.com/fdeng18/dreamer-pro) for plain dm_control; it is for pictures: vectors have no second view.
+    (github.com/fdeng18/dreamer-pro) for plain dm_control, shifts being of whole pixels here. It is for pictures: of vectors there
+    is no published view.
     """
 
     over_batch = True
@@ -66,7 +69,8 @@ class Prototypes(Objective):
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
-        return tuple(random_shift(steps.observation, self.config.shift) for _ in range(2))
+        config = AugmentationConfig(self.config.shift, scaling=0.0, vector_noise=self.config.vector_noise)
+        return tuple(augment(steps, config) for _ in range(2))
 
     def forward(self, scene: Scene) -> Outcome:
         looks = scene.seen_as(self.views(scene.steps))  # [2 B, T]: first all of the one view, then of the other

@@ -172,22 +172,23 @@ def border_of(imagination: Imagination, now: int) -> tuple[int, int, int]:
 def header(draw: ImageDraw.ImageDraw, imagination: Imagination, width: int, now: int | None = None) -> None:
     """The title; below, what the model is doing."""
     write(draw, MARGIN, 5, fitting(imagination.title or "What the model imagines", width - 2 * MARGIN))
+    text, colour = doing(imagination, now)
+    write(draw, MARGIN, 5 + LINE, fitting(text, width - 2 * MARGIN), colour)
+
+
+def doing(imagination: Imagination, now: int | None = None) -> tuple[str, tuple[int, int, int]]:
+    """What the model does at a step, or on the whole page, in words, and their colour."""
     context, horizon = imagination.context, imagination.horizon
     steps = f"{context} step{'s' * (context > 1)}" + (
         f" and up to {imagination.lead} before" if imagination.lead else ""
     )
     if now is None and any(value.ndim == 5 for value in imagination.truth.values()):
-        text, colour = f"Green: it sees {steps}. Red: it imagines {horizon} more along the actions taken.", INK
-    elif now is None:
-        text, colour = (
-            f"On green ground it sees {steps}; after that it imagines {horizon} along the actions taken.",
-            INK,
-        )
-    elif now < context:
-        text, colour = f"step {now + 1}: sees ({context} in all)", SEES
-    else:
-        text, colour = f"step {now + 1}: imagines, {now + 1 - context} of {horizon} along the actions taken", DREAMS
-    write(draw, MARGIN, 5 + LINE, fitting(text, width - 2 * MARGIN), colour)
+        return f"Green: it sees {steps}. Red: it imagines {horizon} more along the actions taken.", INK
+    if now is None:
+        return f"On green ground it sees {steps}; after that it imagines {horizon} along the actions taken.", INK
+    if now < context:
+        return f"step {now + 1}: sees ({steps} in all)", SEES
+    return f"step {now + 1}: imagines, {now + 1 - context} of {horizon} along the actions taken", DREAMS
 
 
 def time_axis(draw: ImageDraw.ImageDraw, imagination: Imagination, y: int, width: int) -> None:

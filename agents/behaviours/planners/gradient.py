@@ -19,8 +19,8 @@ class GradientConfig(PlannerConfig):
 
     iterations: int = 10
     """Steps of ascent."""
-    starts: int = 16
-    """Sequences that climb side by side, the last plan and those of a policy included."""
+    starts: int = 15
+    """Random sequences that climb, beside the last plan and those of a policy."""
     step_size: float = 0.1
     """Root mean square of a step's changes, in actions or, for discrete ones, in logits."""
     sharpness: float = 2.0
@@ -30,10 +30,10 @@ class GradientConfig(PlannerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.iterations < 1 or self.starts < 1 + self.policy_candidates:
+        if self.iterations < 1 or self.starts < 0:
             raise ValueError(
-                "Gradient planning takes at least 1 iteration, and a start for the last plan and each policy candidate: got "
-                f"iterations={self.iterations}, starts={self.starts}, policy_candidates={self.policy_candidates}."
+                "Gradient planning takes iterations ≥ 1 and starts ≥ 0: got "
+                f"iterations={self.iterations} and starts={self.starts}."
             )
 
 
@@ -56,8 +56,7 @@ class GradientPlanner(Planner):
 
     def plan(self, returns: Returns, memory: Memory, candidates: Tensor, explore: bool) -> Plan:
         last = torch.cat([memory[0][:, 1:], memory[0][:, -1:]], dim=1).unsqueeze(1)
-        missing = self.config.starts - 1 - candidates.shape[1]
-        others = self.sequences.anything(len(last), missing, last.device)
+        others = self.sequences.anything(len(last), self.config.starts, last.device)
         climbing = self._free(torch.cat([last, candidates, others], dim=1))
         for _ in range(self.config.iterations):
             with torch.enable_grad():

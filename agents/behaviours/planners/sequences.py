@@ -157,7 +157,11 @@ def sequences_for(
 
 
 def coloured_noise(shape: tuple[int, ...], colour: float, device: torch.device) -> Tensor:
-    """Normal noise [..., H, A] of unit variance, whose spectrum along H falls as 1 / frequencyᵝ with β = ``colour``."""
+    """Normal noise [..., H, A] whose spectrum along H falls as 1 / frequencyᵝ with β = ``colour``.
+
+    Of unit variance but for its mean over H, which comes on top: so is the noise that iCEM's code takes (Timmer and Koenig 1995,
+    as in the package colorednoise).
+    """
     horizon = shape[-2]
     if colour == 0 or horizon == 1:
         return torch.randn(*shape, device=device)
@@ -172,6 +176,6 @@ def coloured_noise(shape: tuple[int, ...], colour: float, device: torch.device) 
         single[-1] = 1.0
     real, imaginary = real * torch.where(single > 0, 2**0.5, 1.0), imaginary * (1 - single)
     noise = torch.fft.irfft(torch.complex(real * size, imaginary * size), n=horizon, dim=-2)
-    # Σ over both halves of the spectrum of the squared sizes, as irfft scales them.
-    variance = 2 * (size.square() * torch.where(single > 0, 1.0, 2.0)).sum() / horizon**2
+    # Σ over both halves of the spectrum, but for its mean, of the squared sizes, as irfft scales them.
+    variance = 2 * (size.square() * torch.where(single > 0, 1.0, 2.0))[1:].sum() / horizon**2
     return noise / variance.sqrt()

@@ -35,7 +35,7 @@ def behaviour(spec=CONTINUOUS, feature_dim: int = 28, **changes) -> ActorCritic:
 class Run:
     """One forward, with what it imagined and filtered kept for the plain version."""
 
-    def __init__(self, spec=CONTINUOUS, **changes) -> None:
+    def __init__(self, spec=CONTINUOUS, low: float = 0.0, high: float = 0.0, **changes) -> None:
         self.world, self.one, self.steps = recurrent_model(spec), behaviour(spec, **changes), stream(spec)
         self.scene, imagine = self.world.scene(self.steps), self.one.imagine
 
@@ -44,6 +44,8 @@ class Run:
             return self.imagined
 
         self.one.imagine = remember
+        self.one.return_low.fill_(low)
+        self.one.return_high.fill_(high)
         torch.manual_seed(5)
         self.outcome = self.one(self.world, self.scene)
         self.values = self.one.critic.predict(self.imagined[0]).detach()
@@ -67,14 +69,17 @@ class Run:
         return -sum((self.one.critic.two_hot.encode(value) * logits).sum() for value in (target, slow))
 
 
-def test_the_actor_is_reinforced_by_scaled_advantages_weighted_by_what_is_still_alive(spec):
-    run = Run(spec)
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (-300.0, 200.0)])
+def test_the_actor_is_reinforced_by_scaled_advantages_weighted_by_what_is_still_alive(spec, low, high):
+    run = Run(spec, low, high)
     features, actions, _, _ = run.imagined
     returns = run.returns()
     ordered = returns.flatten().sort().values
     quantile = [ordered[lo] + (x - lo) * (ordered[lo + 1] - ordered[lo])
                 for x in (share * (len(ordered) - 1) for share in (0.05, 0.95)) for lo in [int(x)]]  # fmt: skip
-    scale = max(1.0, 0.01 * (quantile[1] - quantile[0]).item())
+    ends = [0.99 * before + 0.01 * now.item() for before, now in zip((low, high), quantile, strict=True)]
+    scale = max(1.0, ends[1] - ends[0])
+    assert (scale == 1) == (low == high), "the range of returns is seen to divide them"
     terms = []
     for n in range(len(features)):
         for t in range(H):

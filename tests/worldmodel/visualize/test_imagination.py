@@ -60,6 +60,16 @@ def test_what_is_seen_and_imagined_is_what_the_model_gives_step_by_step():
     assert torch.equal(film.truth["state"], steps.observation["state"])
 
 
+def test_steps_that_lead_to_those_shown_are_seen_as_well():
+    model, steps = small.model(objectives=RECONSTRUCTION), episodes()
+    film, whole = imagine(model, steps, context=2, lead=3), imagine(model, steps, context=5)
+    assert (film.context, film.lead, film.horizon) == (2, 3, 4)
+    assert torch.equal(film.truth["state"], whole.truth["state"][:, 3:])
+    torch.testing.assert_close(film.imagined["state"], whole.imagined["state"][:, :, 3:])
+    torch.testing.assert_close(film.imagined_reward[:, :, 1:], whole.imagined_reward[:, :, 4:])
+    torch.testing.assert_close(film.latent_error, whole.latent_error)
+
+
 @pytest.mark.parametrize("name", STOCHASTIC)
 def test_futures_part_where_the_model_closes_its_eyes(name):
     model, steps = small.model(objectives=RECONSTRUCTION, dynamics=STOCHASTIC[name]), episodes()

@@ -43,9 +43,13 @@ SPEC = dataclasses.replace(
 )
 
 
-@pytest.mark.parametrize("dynamics", [None, RSSMConfig(deterministic=16, hidden=16, groups=4, classes=4, blocks=2)])
+@pytest.mark.parametrize("dynamics", [None, RSSMConfig(deterministic=16, hidden=32, groups=16, classes=4, blocks=2)])
 def test_it_shows_what_the_model_never_decodes_and_leaves_the_model_as_it_was(dynamics):
     model, steps = small.model(**({"dynamics": dynamics} if dynamics else {})), recording()
+    if dynamics is not None:  # an untrained posterior draws nearly evenly: a sharp one tells where the point is
+        with torch.no_grad():
+            model.dynamics.recurrent["posterior_out"].mul_(30.0)
+            model.dynamics.evidence.weight.mul_(10.0)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     before = torch.get_rng_state()
     inspection = inspect(model, steps, SPEC, QUICK)
@@ -54,13 +58,12 @@ def test_it_shows_what_the_model_never_decodes_and_leaves_the_model_as_it_was(dy
     assert all(parameter.grad is None for parameter in model.parameters())
     with torch.no_grad():
         shown = inspection(believed_features(model, steps))
-    if dynamics is not None:
-        return  # a random draw of few classes does not tell where the point is
     frames = steps.observation["frame"].float()
     error, plain = (shown["frame"] - frames).square().mean(), (frames.mean(0) - frames).square().mean()
-    assert error < 0.4 * plain, "small things before a plain ground are seen"
+    share = 0.4 if dynamics is None else 0.7  # an untrained categorical state tells less
+    assert error < share * plain, "small things before a plain ground are seen"
     state = steps.observation["state"]
-    assert (shown["state"] - state).square().mean() < 0.5 * state.var()
+    assert (shown["state"] - state).square().mean() < (share + 0.1) * state.var()
 
 
 def test_a_second_fit_goes_on_from_the_first():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -10,9 +11,19 @@ import torch
 from PIL import Image
 
 from worldmodel.visualize import drawing
+from worldmodel.visualize.drawing import DREAMS, SEES
 from worldmodel.visualize.files import FilmFile, as_gif, save_frames
 from worldmodel.visualize.imagination import Imagination
-from worldmodel.visualize.layout import MOST_CURVES, contact_sheet, entries_drawn, film, legend
+from worldmodel.visualize.layout import (
+    MOST_CURVES,
+    contact_sheet,
+    curves_of,
+    doing,
+    entries_drawn,
+    film,
+    legend,
+    picture_rows,
+)
 
 
 def imagination(truth: dict[str, torch.Tensor], **changes) -> Imagination:
@@ -42,7 +53,52 @@ def test_captions_say_what_an_inspection_decoder_drew_and_what_was_seen_before()
     assert "frame: by an inspection decoder" in legend(shown)[-1]
     assert not any("inspection" in line for line in legend(imagination({"frame": frame})))
     assert len(film(shown)) == 6
+    assert doing(shown, 1) == ("step 2: sees (2 steps and up to 32 before in all)", SEES)
+    assert doing(imagination({"frame": frame}), 0) == ("step 1: sees (2 steps in all)", SEES)
+    assert doing(shown, 2) == ("step 3: imagines, 1 of 4 along the actions taken", DREAMS)
+    assert "it sees 2 steps and up to 32 before. Red: it imagines 4 more" in doing(shown)[0]
     assert contact_sheet(shown).shape[0] > contact_sheet(imagination({"state": torch.ones(2, 6, 3)})).shape[0] / 2
+
+
+def test_rows_are_truth_each_dream_and_twice_their_mean_distance():
+    truth = torch.randint(256, (2, 6, 8, 8, 3), dtype=torch.uint8)
+    shown = imagination({"frame": truth, "state": torch.randn(2, 6, 3)})
+    shown.imagined["frame"] = torch.stack([truth + 0.2, (truth + 10.0).clamp(max=255), truth * 0.0 + 300])
+    rows = picture_rows(shown)
+    assert [row.label for row in rows] == ["truth", "dream 1", "dream 2", "dream 3", "error x 2"]
+    assert [row.bordered for row in rows] == [False, True, True, True, False]
+    truth = truth.numpy()
+    for row, picture in zip(
+        rows, (truth, truth, np.minimum(truth.astype(int) + 10, 255), truth * 0 + 255), strict=False
+    ):
+        assert row.pictures.dtype == np.uint8 and np.array_equal(row.pictures, picture)
+    distance = sum(np.abs(row.pictures.astype(float) - truth) for row in rows[1:4]) / 3
+    assert np.abs(rows[4].pictures - np.minimum(2 * distance, 255)).max() <= 1
+
+
+def test_curves_are_truth_against_each_dream_of_the_sequence():
+    shown = imagination({"state": torch.randn(2, 6, 3)})
+    shown = dataclasses.replace(
+        shown,
+        imagined={"state": torch.randn(3, 2, 6, 3)},
+        reward=torch.randn(2, 6),
+        imagined_reward=torch.randn(3, 2, 6),
+        goes_on=torch.rand(2, 6).round(),
+        imagined_continuation=torch.rand(3, 2, 6),
+    )
+    for b in range(2):
+        curves = {curve.label: curve for curve in curves_of(shown, b)}
+        assert list(curves) == ["state[0]", "state[1]", "state[2]", "reward", "continuation", "error"]
+        pairs = {"state[1]": (shown.truth["state"][b, :, 1], shown.imagined["state"][:, b, :, 1])}
+        pairs["reward"] = (shown.reward[b], shown.imagined_reward[:, b])
+        pairs["continuation"] = (shown.goes_on[b], shown.imagined_continuation[:, b])
+        for label, (truth, imagined) in pairs.items():
+            assert np.array_equal(curves[label].truth, truth) and np.array_equal(curves[label].imagined, imagined)
+        error, baseline = (value[b].numpy() for value in shown.errors())
+        assert np.isnan(curves["error"].imagined[0, :2]).all() and np.array_equal(
+            curves["error"].imagined[0, 2:], error
+        )
+        assert np.array_equal(curves["error"].truth[2:], baseline)
 
 
 def test_a_gif_shows_a_sky_and_something_small_and_bright(tmp_path):

@@ -104,8 +104,12 @@ def test_principal_components_find_the_direction_of_most_variance():
 
 
 def test_a_map_is_coloured_by_reward_and_by_time():
-    picture = latent_map(small.model(), recording([40, 30]), "here")
-    assert picture.shape[2] == 3 and picture.std() > 0
-    left, right = picture[40:, : picture.shape[1] // 2], picture[40:, picture.shape[1] // 2 :]
-    for half in (left, right):
-        assert len({tuple(c) for c in half.reshape(-1, 3).tolist()}) > 10, "colours"
+    steps = recording([40, 30])
+    found = []
+    for reward in (steps.reward, torch.zeros_like(steps.reward)):
+        picture = latent_map(small.model(), steps._replace(reward=reward), "here")
+        assert picture.shape[2] == 3
+        halves = picture[40:, : picture.shape[1] // 2], picture[40:, picture.shape[1] // 2 :]
+        found.append([len({tuple(c) for c in half.reshape(-1, 3).tolist()}) for half in halves])
+    (by_reward, by_time), (by_none, by_time_still) = found
+    assert by_reward > 10 and by_time == by_time_still > 10 and by_none < 6, "the right one does not know the reward"
