@@ -66,9 +66,9 @@ def with_parts(recipe: Recipe, parts: Parts) -> Recipe:
     model = _with_encoders(model, parts)
     if parts.behaviour:
         behaviour = exchanged(behaviours, parts.behaviour, behaviour, WIDTHS)
-        decayed = isinstance(behaviour, TemporalDifferenceConfig) and behaviour != recipe.agent.behaviour
-        if decayed and model.learn_on == "filtered" and "decay" not in behaviours.read(parts.behaviour)[1]:
-            behaviour = dataclasses.replace(behaviour, decay=1.0)  # type: ignore[type-var]
+        given = behaviours.read(parts.behaviour)[1]
+        if isinstance(behaviour, TemporalDifferenceConfig) and model.learn_on == "filtered" and "decay" not in given:
+            behaviour = dataclasses.replace(behaviour, decay=1.0)
     if parts.planner:
         planner = getattr(behaviour, "planner", None)
         if planner is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ import gymnasium
 import yaml
 
 from agents.config_file import read_config
+from worldmodel.data.recording import Recording
 
 Known = TypeVar("Known")
 
@@ -44,8 +46,21 @@ def describe_task(tasks: gymnasium.vector.VectorEnv) -> dict[str, Any] | None:
     return told | lists | {"options": own}
 
 
+def recorded_task(recording: Recording, observed: Sequence[str]) -> dict[str, Any] | None:
+    """The task of a recording, in the form of a run's configuration, seen as a model sees it that observes these entries.
+
+    None where nobody said what it is a recording of, or where no environment shows these entries alone.
+    """
+    told = recording.facts.get("task")
+    if told is None or not set(observed) < set(recording.spec.observation):
+        return told
+    if told.get("observation") != "both" or set(observed) != set(recording.pictures(texts=True)):
+        return None
+    return told | {"observation": "pixels", "hide": []}
+
+
 def task_arguments(logdir: str | Path) -> dict[str, Any]:
-    """The task of a run, seen as the run sees it, as arguments of ``envs.make``:
+    """The task of a run, of a pretraining as well, seen as the run sees it, as arguments of ``envs.make``:
 
         tasks = envs.make(**agents.task_arguments("runs/walker"), num_envs=8, seed=1)
 
@@ -61,6 +76,25 @@ def arguments_of(stored: dict[str, Any]) -> dict[str, Any]:
     given = dict(option_of(text) for text in stored.get("task_options", ()))
     own = {name: stored[name] for name in TASK if name in stored and name not in ("num_envs", "workers")}
     return own | stored.get("options", {}) | given
+
+
+def check_same_task(folder: Path, facts: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raise ValueError where episodes of the task that is given do not belong beside those of a recording.
+
+    Args:
+        folder: of the recording.
+        facts: how it was made.
+        given: what is known of the task, in the same form as ``facts["task"]``; {} for nothing.
+    """
+    before = facts.get("task") or {}
+    for name in ("task", "action_repeat", "task_options", "options"):
+        pair = [task.get(name) for task in (before, given)]
+        plain = [list(value) if isinstance(value, tuple) else value for value in pair]  # as JSON has it
+        if None not in plain and plain[0] != plain[1]:
+            raise ValueError(
+                f"{folder} holds episodes of {name}={plain[0]!r}, and {plain[1]!r} was given: nothing would tell them apart, so "
+                "give them a folder of their own."
+            )
 
 
 def known_task(task: Known | None, logdir: str | Path) -> Known:

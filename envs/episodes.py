@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 Snapshot = dict[str, Any]
 
@@ -72,6 +73,12 @@ class ReplayableEpisodes(gymnasium.Wrapper):
         super().__init__(env)
         self._index = index
         self._record = EpisodeRecord(env.action_space, seed)
+        self.made: EnvSpec | None = None
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
+        """What ``gymnasium.make`` makes this environment from, if it was made by itself."""
+        return self.made
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """The next episode, or episode 0 of another base seed.

@@ -33,6 +33,8 @@ VELOCITY: dict[str, tuple[int, ...]] = {
     "Ant": tuple(range(13, 27)),
 }
 """Which numbers of a vector observation are velocities, by the task's name without its version."""
+SIZES = {"Swimmer": (8,), "Hopper": (11,), "HalfCheetah": (17,), "Walker2d": (17,), "Ant": (27, 105)}
+"""Of how many numbers those are the places: by an option of these tasks others stand in front."""
 
 
 class Hidden(gymnasium.Wrapper):
@@ -40,7 +42,8 @@ class Hidden(gymnasium.Wrapper):
 
     Args:
         env: observes a Dict, or a vector.
-        hide: keys of the Dict; places in the vector, or "velocity" for those that are velocities in the tasks of ``VELOCITY``.
+        hide: keys of the Dict, and with "velocity" all that end in it (dm_control's com_velocity); places in the vector, or
+            "velocity" for those that are velocities in the tasks of ``VELOCITY``.
 
     Raises:
         ValueError: there is no such part, or nothing would be left.
@@ -56,7 +59,8 @@ class Hidden(gymnasium.Wrapper):
             for key in hide:
                 if key not in space.spaces:
                     raise ValueError(f"hide={key!r}: {_unknown(str(key), list(space.spaces))}")
-            self._keys = [key for key in space.spaces if key not in hide]
+            hidden_too = "_velocity" if "velocity" in hide else None
+            self._keys = [k for k in space.spaces if k not in hide and not (hidden_too and k.endswith(hidden_too))]
             self.observation_space = spaces.Dict({key: space[key] for key in self._keys})
         elif isinstance(space, spaces.Box) and len(space.shape) == 1:
             hidden = self._hidden_places(hide, space.shape[0])
@@ -74,6 +78,11 @@ class Hidden(gymnasium.Wrapper):
         hidden: set[int] = set()
         for part in hide:
             if part == "velocity" and name in VELOCITY:
+                if size not in SIZES.get(name, (size,)):
+                    raise ValueError(
+                        f"hide='velocity': of {name}'s observation with these options, {size} numbers, it is not known which are "
+                        f"velocities; give their places, from 0 to {size - 1}."
+                    )
                 hidden |= set(VELOCITY[name])
             elif str(part).isdigit() and int(part) < size:
                 hidden.add(int(part))

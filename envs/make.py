@@ -94,6 +94,8 @@ def make(
 def make_single(task: str, *, index: int = 0, **arguments: Any) -> gymnasium.Env:
     """One environment, for libraries that want them one by one: what `make` has at `index`, which tells equal seeds apart.
 
+    `gymnasium.make` makes another one from its `spec`.
+
     Args:
         task: as for `make`.
         index: among the environments of one seed.
@@ -109,9 +111,17 @@ def make_single(task: str, *, index: int = 0, **arguments: Any) -> gymnasium.Env
     bound = inspect.signature(make).bind(task, **arguments)
     bound.apply_defaults()
     options = bound.arguments.pop("options")
-    config, _ = _planned({**bound.arguments, **options}, options)
+    config, description = _planned({**bound.arguments, **options}, options)
     with _makeable(task):
-        return config.build(index)
+        one = config.build(index)
+    one.made = EnvSpec(
+        task.rpartition(":")[2],
+        "envs:make_single",
+        max_episode_steps=description.episode_length,
+        disable_env_checker=True,
+        kwargs={"task": task, "index": index, **arguments},
+    )
+    return one
 
 
 def _planned(arguments: dict[str, Any], options: dict[str, Any]) -> tuple[TaskConfig, TaskDescription]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 from command import TaskOptions, check_is_no_file, one_sentence_errors
 from train import TrainCommand
@@ -26,11 +27,12 @@ import envs
 from agents.checkpoint import load_agent
 from agents.collecting import collect
 from agents.config_file import read_config
-from agents.tasks import known_task
+from agents.tasks import check_same_task, known_task
 from envs.suites import suite_of
 from worldmodel.data import Spec
 from worldmodel.data.episode_files import next_number
-from worldmodel.data.recording import Recorder
+from worldmodel.data.recording import Recorder, Recording
+from worldmodel.loading import find_checkpoint
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,24 @@ def main() -> None:
         if command.episodes < 1:
             raise ValueError(f"Give at least one episode: got episodes={command.episodes}.")
         check_is_no_file(command.out, "--out")
-        seed = command.seed + next_number(command.out)  # no episode twice
+        there = next_number(command.out)
+        # No episode twice, whatever seeds are given to later calls.
+        seed = int(np.random.SeedSequence([command.seed, there]).generate_state(1)[0]) if there else command.seed
         tasks = command.recorded.make(seed)
         agent = None if command.policy == "random" else load_agent(Path(command.policy), tasks)
         execution = None if agent is None else agents.Execution(command.execution)
         spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
-        facts = {"task": vars(command.recorded), "policy": command.policy, "seed": seed}
+        facts = {
+            "task": vars(command.recorded) | {"action_repeat": tasks.action_repeat},
+            "policy": command.policy,
+            "checkpoint": None if agent is None else find_checkpoint(Path(command.policy)).name,
+            "random_hold": command.random_hold,
+            "seed": seed,
+            # What is recorded beside the pictures is for probes, unless both were asked for.
+            "for_probes": command.recorded.observation != command.task.observation,
+        }
+        if there:
+            check_same_task(command.out, Recording(command.out).facts, facts["task"])
         recorder = Recorder(command.out, spec, tasks.num_envs, facts)
         began, started = recorder.episodes, time.monotonic()
         shown = [started]

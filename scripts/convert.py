@@ -18,6 +18,8 @@ import tyro
 from command import check_is_no_file, one_sentence_errors
 from tyro.conf import Positional
 
+from agents.tasks import check_same_task
+from worldmodel.data.episode_files import next_number
 from worldmodel.data.minari import from_minari, to_minari
 from worldmodel.data.recording import Recorder, Recording
 
@@ -57,6 +59,8 @@ def main() -> None:
 def merged(source: Recording, folder: Path) -> Recording:
     """The recording in the folder, begun where there is none, with the episodes of another behind its own."""
     check_is_no_file(folder, "target")
+    if next_number(folder):
+        check_same_task(folder, Recording(folder).facts, source.facts.get("task") or {})
     Recorder(folder, source.spec, 1, source.facts)
     recording = Recording(folder)
     recording.merge(source)

@@ -31,6 +31,7 @@ from agents.pretraining import Pretrainer, PretrainingConfig
 from agents.published import dreamer_decoder
 from agents.run import alone_in
 from agents.stopping import Stopped
+from agents.tasks import recorded_task
 from worldmodel import Representation, RepresentationConfig, objectives
 from worldmodel.data.recording import Recording
 from worldmodel.encoders import PatchEncoderConfig, SeveralEncoderConfig
@@ -107,6 +108,7 @@ def main() -> None:
         representation = Representation.from_config(command.model, spec)
         extras = representation.dynamics.stored() if representation.dynamics is not None else None
         written = {"run": config_to_dict(command) | {name: str(getattr(command, name)) for name in ("data", "out")}}
+        written |= {"task": recorded_task(recording, list(spec.observation))}
         command.out.mkdir(parents=True, exist_ok=True)
         with alone_in(command.out):
             check_same(command, written)

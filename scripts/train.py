@@ -123,7 +123,8 @@ def parse(arguments: list[str]) -> TrainCommand:
 
 def recorded_task(folder: Path) -> TaskOptions:
     """The task that a recording is of, where collect.py made it: seen in pictures where both were recorded."""
-    facts = Recording(folder).facts.get("task")
+    recording = Recording(folder)
+    facts = recording.facts.get("task")
     if facts is None or "task" not in facts:
         return TaskOptions(task="")
     if ":" not in facts["task"] and facts["task"] not in envs.task_names():
@@ -132,7 +133,10 @@ def recorded_task(folder: Path) -> TaskOptions:
     known = {field.name for field in dataclasses.fields(TaskOptions)} - {"num_envs", "workers"}
     told = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items() if name in known}
     task = TaskOptions(**told)
-    return dataclasses.replace(task, observation="pixels" if task.observation == "both" else task.observation)
+    if not for_probes(recording):
+        return task
+    # What is hidden is part of the state, which pictures alone do not show.
+    return dataclasses.replace(task, observation="pixels", hide=())
 
 
 def make_tasks(command: TrainCommand, **changes: object) -> gymnasium.vector.VectorEnv:
@@ -149,8 +153,13 @@ def make_tasks(command: TrainCommand, **changes: object) -> gymnasium.vector.Vec
 
 def names_to_learn_from(recording: Recording) -> list[str]:
     """Of all that is observed, but for the state that collect.py recorded beside pictures, which is for probes alone."""
-    beside = recording.facts.get("task", {}).get("observation") == "both"
-    return recording.pictures(texts=True) if beside else list(recording.spec.observation)
+    return recording.pictures(texts=True) if for_probes(recording) else list(recording.spec.observation)
+
+
+def for_probes(recording: Recording) -> bool:
+    """Whether the state stands beside the recording's pictures for probes alone, and nobody asked to see both."""
+    beside = (recording.facts.get("task") or {}).get("observation") == "both"
+    return beside and recording.facts.get("for_probes", True)
 
 
 def imagination_in_words(logdir: Path) -> str:

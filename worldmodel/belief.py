@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from worldmodel.data import Spec
 from worldmodel.dynamics import State, map_state
 from worldmodel.representation import Representation
+
+log = logging.getLogger("worldmodel")
 
 
 class Belief:
@@ -35,6 +38,7 @@ class Belief:
         self.model, self.spec, self.num_envs, self.draw = model, spec, num_envs, draw
         dynamics = model.dynamics
         self.state = None if dynamics is None else dynamics.initial(num_envs)
+        self._told_of_bounds = False
         self.feature_dim: int = model.feature_dim
         """F"""
 
@@ -122,7 +126,24 @@ class Belief:
         if not np.isfinite(told).all():
             raise ValueError("An action that is not finite was given, and nothing can be believed of what follows it.")
         action = self.spec.action.from_environment(told).to(self.device)
+        self._tell_of_bounds(told[~begins])
         return torch.where(first.unsqueeze(-1), none, action)
+
+    def _tell_of_bounds(self, told: np.ndarray) -> None:
+        """Say once that actions are taken as bounds which are beyond them: they may be another environment's."""
+        spec = self.spec.action
+        if spec.discrete or self._told_of_bounds:
+            return
+        flat, low, high = told.reshape(len(told), -1), np.array(spec.low), np.array(spec.high)
+        beyond = np.maximum(low - flat, flat - high) > 1e-3 * np.maximum(high - low, 1e-9)
+        if beyond.any():
+            self._told_of_bounds = True
+            log.warning(
+                "An action of %.3g is beyond the bounds that the model was trained in, %.3g to %.3g, and is taken for the "
+                "nearest of them. The environments of envs.make take actions in [-1, 1].",
+                flat[beyond][0],
+                *(np.broadcast_to(bound, flat.shape)[beyond][0] for bound in (low, high)),
+            )
 
 
 def _array(values: Any) -> Any:

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -47,6 +48,8 @@ class Representation(nn.Module):
     dynamics: Dynamics | None
     spec: Spec | None = None
     """What it observes, and the actions it is learned from, where it was made by ``from_config``."""
+    made_from: RepresentationConfig | None = None
+    """Its configuration, where it was made by ``from_config``."""
 
     def __init__(self, encoder: Encoder, objectives: Sequence[Objective], dynamics: Dynamics | None = None) -> None:
         super().__init__()
@@ -73,7 +76,7 @@ class Representation(nn.Module):
                     "such as rssm."
                 )
         made = cls(encoder, [known_objectives.make(one, **context) for one in config.objectives], dynamics)
-        made.spec = spec
+        made.spec, made.made_from = spec, config
         return made
 
     @property
@@ -99,6 +102,23 @@ class Representation(nn.Module):
         if self.spec is None:
             raise ValueError("This representation was not told what it observes: give worldmodel.Belief its spec.")
         return Belief(self, self.spec, num_envs, draw=draw)
+
+    def save(self, folder: str | Path) -> None:
+        """Write configuration, spec and weights, which ``worldmodel.load_representation`` reads; an earlier one is replaced.
+
+        Raises:
+            ValueError: it was made by hand, of parts whose configuration nobody knows; the folder holds anything else.
+        """
+        from worldmodel.loading import REPRESENTATION, REPRESENTATION_WEIGHTS, write_representation
+        from worldmodel.snapshots import check_replaceable, writing
+
+        if self.spec is None or self.made_from is None:
+            raise ValueError(
+                "Only representations of Representation.from_config, or loaded ones, know how they are made."
+            )
+        check_replaceable(Path(folder), (REPRESENTATION, REPRESENTATION_WEIGHTS))
+        with writing(Path(folder)) as beside:
+            write_representation(self, self.made_from, self.spec, beside)
 
     def learn_from(self, objectives: Sequence[Objective]) -> None:
         """Take these objectives for one's own, and make the target encoders that they need: one for each rate."""

@@ -111,6 +111,11 @@ class BeliefWrapper(gymnasium.Wrapper):
         observation, *rest = self.env.step(action)
         return self._believed(observation, np.asarray(action)[None], False), *rest
 
+    @property
+    def spec(self) -> None:  # type: ignore[override]
+        """None: no name and no plain values say which model believes, so that nothing could make it anew."""
+        return None
+
     def _believed(self, observation: Any, action: np.ndarray | None, is_first: bool) -> Any:
         features = self._belief.update(_batched(observation), action, [is_first])
         return joined(as_array(features[0]), observation, self._beside)
@@ -192,7 +197,15 @@ class BeliefVectorWrapper(VectorWrapper):
             actions,
             lambda rows: final_observations(info, rows, self.num_envs),
         )
-        final = np.full(self.num_envs, None, dtype=object)
-        for row in np.flatnonzero(over):
-            final[row] = joined(features[row], info["final_obs"][row], self._beside)
+        final, rows = np.full(self.num_envs, None, dtype=object), np.flatnonzero(over)
+        shown = final_observations(info, rows, self.num_envs) if self._beside else None
+        for place, row in enumerate(rows):
+            final[row] = joined(features[row], one_of(shown, place), self._beside)
         return final
+
+
+def one_of(batched: Any, place: int) -> Any:
+    """One environment's part of what several show; None of nothing."""
+    if isinstance(batched, Mapping):
+        return {key: one_of(value, place) for key, value in batched.items()}
+    return None if batched is None else batched[place]

@@ -32,7 +32,8 @@ def belief_environment(
         options: of ``torchrl.envs.GymWrapper``, such as ``device`` or ``categorical_action_encoding``.
 
     Raises:
-        ValueError: other spaces, naming what differs; NEXT_STEP autoreset, which TorchRL does not take.
+        ValueError: other spaces, naming what differs; NEXT_STEP autoreset, which TorchRL does not take; several environments with
+            what they show beside, in SAME_STEP.
     """
     if not isinstance(env, VectorEnv):
         return GymWrapper(BeliefWrapper(env, model, beside=beside), **options)
@@ -41,6 +42,12 @@ def belief_environment(
         raise ValueError(
             f"TorchRL takes no environments that reset in the next step, as {env} does: make them with "
             "gymnasium.vector.AutoresetMode.SAME_STEP."
+        )
+    if beside and wrapped.autoreset_mode is AutoresetMode.SAME_STEP:
+        # torchrl.envs.libs.gym.terminal_obs_reader looks for a last observation under one name, and leaves zeros for two.
+        raise ValueError(
+            "TorchRL loses last observations of several parts where environments reset in the same step: leave out beside, or "
+            "make the environments with gymnasium.vector.AutoresetMode.DISABLED."
         )
     return GymWrapper(wrapped, **options)
 

@@ -22,7 +22,7 @@ class Arguments:
 
 def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__)
-    model = worldmodel.load(arguments.run)
+    model = worldmodel.load_representation(arguments.run).representation
     tasks = BeliefVectorWrapper(envs.make(**agents.task_arguments(arguments.run), num_envs=4), model)
     features, _ = tasks.reset(seed=0)
     total = 0.0

@@ -68,7 +68,7 @@ def main() -> None:
     tasks = envs.make(**agents.task_arguments(arguments.run), num_envs=arguments.num_envs, seed=arguments.seed)
     count, rounds = arguments.num_envs, max(arguments.decisions // (arguments.num_envs * arguments.num_steps), 1)
 
-    model = worldmodel.load(arguments.run)
+    model = worldmodel.load_representation(arguments.run).representation
     belief = model.belief(count)
     observation, _ = tasks.reset(seed=arguments.seed)
     features = belief.update(observation, previous_action=None, is_first=np.ones(count, bool))

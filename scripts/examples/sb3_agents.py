@@ -34,15 +34,18 @@ class Arguments:
 
 def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__)
-    model = worldmodel.load(arguments.run)
+    dreams = arguments.kind == "dream"
+    model = worldmodel.load(arguments.run) if dreams else worldmodel.load_representation(arguments.run).representation
 
     def real(num_envs: int, seed: int) -> VecMonitor:
         """The task, seen as the agent is to see it."""
         venv = GymnasiumVecEnv(envs.make(**agents.task_arguments(arguments.run), num_envs=num_envs, seed=seed))
-        return VecMonitor(BeliefVecEnv(venv, model) if arguments.kind in ("belief", "dream") else venv)
+        if arguments.kind not in ("belief", "dream"):
+            return VecMonitor(venv)
+        return VecMonitor(BeliefVecEnv(venv, model, draw=dreams))  # drawn, as the states of dreams are
 
     training = real(8, arguments.seed)
-    if arguments.kind == "dream":
+    if dreams:
         steps, spec = agents.load_recording(arguments.run)
         replay = replay_of([steps], spec)
         training = VecMonitor(GymnasiumVecEnv(DreamVectorEnv(model, replay, num_envs=64, horizon=15)))

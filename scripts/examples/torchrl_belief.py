@@ -33,7 +33,8 @@ class Arguments:
 def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__)
     env = belief_environment(
-        envs.make(**agents.task_arguments(arguments.run), num_envs=8), worldmodel.load(arguments.run)
+        envs.make(**agents.task_arguments(arguments.run), num_envs=8),
+        worldmodel.load_representation(arguments.run).representation,
     )
     check_env_specs(env)
     features, actions = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]

@@ -53,6 +53,8 @@ def test_of_a_dict_the_other_keys_are_seen_beside_the_frame_as_well():
     for whole, part in zip(*observed("dmc/cartpole-balance", hide=["velocity"]), strict=True):
         assert list(part) == ["position"]
         np.testing.assert_array_equal(part["position"], whole["position"])
+    (_, *_), (part, *_) = observed("dmc/humanoid-stand", hide=["velocity"])
+    assert not any("velocity" in key for key in part) and "joint_angles" in part
     tasks = envs.make("CartPole-v1", observation="both", image_size=16, hide=["velocity"])
     assert tasks.single_observation_space["state"].shape == (2,) and "image" in tasks.single_observation_space.spaces
     tasks.close()
@@ -67,6 +69,11 @@ def test_of_a_dict_the_other_keys_are_seen_beside_the_frame_as_well():
         ("CartPole-v1", {"hide": "velocity"}, "give a list, \\['velocity'\\]"),
         ("CartPole-v1", {"hide": ["velocity"], "observation": "pixels"}, "only its frames are observed"),
         ("FrozenLake-v1", {"hide": [0]}, "has no parts to leave out"),
+        (
+            "Hopper-v5",
+            {"hide": ["velocity"], "exclude_current_positions_from_observation": False},
+            "12 numbers, it is not known which are velocities; give their places",
+        ),
     ],
 )
 def test_what_cannot_be_left_out_is_said_in_a_sentence(task, arguments, sentence):
@@ -84,6 +91,9 @@ def test_a_single_environment_is_the_one_that_make_has_at_its_index():
         together.append(tasks.step(np.ones(2, np.int64))[0][1])
         alone.append(one.step(1)[0])
     np.testing.assert_array_equal(together, alone)
+    again = gymnasium.make(one.spec)
+    assert again.observation_space == one.observation_space and again.spec.to_json()
+    np.testing.assert_array_equal([again.reset()[0], *(again.step(1)[0] for _ in range(5))], alone)
     with pytest.raises(ValueError, match="num_envs is of vector environments"):
         envs.make_single("CartPole-v1", num_envs=2)
     with pytest.raises(ValueError, match="did you mean CartPole-v1"):

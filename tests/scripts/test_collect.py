@@ -1,8 +1,10 @@
 import json
 
+import pytest
 import torch
-from commands import TINY, command
+from commands import TINY, TINY_DREAMER, command
 
+import worldmodel
 from worldmodel.data.recording import Recording
 
 
@@ -15,7 +17,8 @@ def test_episodes_are_recorded_with_pictures_beside_the_truth_and_more_are_added
     assert command("collect.py", *arguments).code == 0
     recording = Recording(tmp_path / "data")
     assert len(recording) == 6 and recording.facts["task"]["task"] == "dmc/reacher-easy"
-    assert [facts["seed"] for facts in recording.made] == [0, 3], "as they were drawn"
+    first, second = recording.made
+    assert first["seed"] == 0 != second["seed"] and first["task"]["action_repeat"] == 2, "as they were drawn"
     episodes = list(recording.episodes())
     for steps in episodes:
         assert len(steps.reward) == 6, "five decisions of two steps, and where they end"
@@ -57,6 +60,36 @@ def test_pictures_alone_are_recorded_where_the_state_is_not_wanted(tmp_path):
     said = command("collect.py", *arguments, "--no-state", "--out", tmp_path / "data")
     assert said.code == 0, said.error
     assert "holds 1 episodes of image." in said.out
+
+
+def test_a_recording_is_of_one_task(tmp_path):
+    arguments = ["--time-limit", 6, "--episodes", 2, "--out", tmp_path]
+    for seed in (0, 2):
+        said = command("collect.py", "--task", "dmc/cartpole-balance", "--seed", seed, *arguments)
+        assert said.code == 0, said.error
+    for other, name in (("dmc/cartpole-swingup", "task"), ("dmc/cartpole-balance", "action_repeat")):
+        repeat = ["--action-repeat", 3] if name == "action_repeat" else []
+        said = command("collect.py", "--task", other, *repeat, *arguments)
+        assert said.code == 2 and f"holds episodes of {name}=" in said.error and "a folder of their own" in said.error
+    recording = Recording(tmp_path)
+    rewards = {tuple(steps.action.flatten().tolist()) for steps in recording.episodes()}
+    assert len(recording) == 4 == len(rewards), "no episode twice, although the seeds overlap"
+    command(
+        "collect.py", "--task", "dmc/cartpole-swingup", "--time-limit", 6, "--episodes", 1, "--out", tmp_path / "other"
+    )
+    said = command("convert.py", tmp_path / "other", tmp_path)
+    assert said.code == 2 and "holds episodes of task='dmc/cartpole-balance'" in said.error
+
+
+@pytest.mark.parametrize(("observation", "learned"), [("pixels", {"image"}), ("both", {"image", "state"})])
+def test_what_is_learned_from_is_what_was_asked_for(tmp_path, observation, learned):
+    arguments = ["--task", "CartPole-v1", "--observation", observation, "--image-size", 16, "--hide", "velocity"]
+    said = command("collect.py", *arguments, "--episodes", 1, "--out", tmp_path / "data")
+    assert said.code == 0 and "image, state" in said.out, said.error
+    options = ["--data", tmp_path / "data", "--offline", "--steps", 20, "--logdir", tmp_path / "run"]
+    said = command("train.py", "dreamerv3", *TINY_DREAMER, *options)
+    assert said.code == 0, said.error
+    assert set(worldmodel.load(tmp_path / "run").spec.observation) == learned
 
 
 def test_wrong_numbers_are_answered_in_a_sentence(tmp_path):

@@ -4,7 +4,10 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
 from commands import TINY, TINY_DREAMER, command
+
+import worldmodel
 
 EXAMPLES = Path(__file__).parents[2] / "scripts" / "examples"
 
@@ -51,6 +54,31 @@ def test_models_of_pictures_and_of_hidden_velocities_are_plugged_in_as_they_see(
         for kind in kinds:
             said = command("examples/sb3_agents.py", kind, "--run", tmp_path / name, "--decisions", 300)
             assert said.code == 0 and f"{kind}: return -" in said.out, said.error
+
+
+def test_a_pretrained_encoder_is_plugged_in_and_exported(tmp_path):
+    pytest.importorskip("stable_baselines3")
+    pictures = ["--task", "Pendulum-v1", "--observation", "pixels", "--image-size", 32, "--time-limit", 12]
+    small = ["--size", "1m", "--steps", 3, "--batch-size", 4, "--batch-length", 4, "--compile", "no", "--device", "cpu"]
+    for name, arguments in (
+        ("collect.py", [*pictures, "--episodes", 3, "--out", tmp_path / "data"]),
+        ("pretrain.py", ["simsiam", "--data", tmp_path / "data", *small, "--out", tmp_path / "run"]),
+        ("examples/gymnasium_belief.py", ["--run", tmp_path / "run", "--steps", 5]),
+        ("examples/sb3_agents.py", ["encoder", "--run", tmp_path / "run", "--decisions", 200]),
+        ("export.py", [tmp_path / "run", "--out", tmp_path / "exported"]),
+    ):
+        said = command(name, *arguments)
+        assert said.code == 0, said.error
+    assert (
+        "encoder.pt2: differs from the model by 0 at most" in said.out
+        and (tmp_path / "exported" / "encoder.pt2").is_file()
+    )
+    loaded = worldmodel.load_representation(tmp_path / "run").representation
+    loaded.save(tmp_path / "saved")
+    again = worldmodel.load_representation(tmp_path / "saved").representation
+    assert all(torch.equal(one, other) for one, other in zip(loaded.parameters(), again.parameters(), strict=True))
+    with pytest.raises(ValueError, match="holds"):
+        loaded.save(tmp_path / "run")
 
 
 def test_every_example_is_run_here():

@@ -125,3 +125,17 @@ def test_what_stands_for_an_action_before_a_first_step_does_not_matter():
         belief.update(seen, None, [True, True])
         found.append(belief.update(seen, np.array([placeholder, 2]), [True, False]))
     assert torch.equal(*found)
+
+
+def test_actions_of_another_environments_bounds_are_spoken_of_once(caplog):
+    one, steps = recurrent(), stream(CONTINUOUS)
+    belief = one.belief(len(steps.reward))
+    shown = {name: value[:, 0] for name, value in steps.observation.items()}
+    bound = CONTINUOUS.action.high[0]
+    belief.update(shown, None, np.ones(belief.num_envs))
+    inside = CONTINUOUS.action.to_environment(torch.ones(belief.num_envs, CONTINUOUS.action.dim))
+    belief.update(shown, inside, np.zeros(belief.num_envs))
+    assert not caplog.text
+    for _ in range(2):
+        belief.update(shown, 2 * inside + bound, np.zeros(belief.num_envs))
+    assert caplog.text.count("beyond the bounds that the model was trained in") == 1

@@ -40,6 +40,12 @@ def test_one_environment_shows_what_is_believed_of_it_and_passes_gymnasiums_chec
         np.testing.assert_allclose(features, believed(wrapped.model, one.diary[-1]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("registered", [False, True])
+def test_what_has_a_name_passes_gymnasiums_check_as_well(registered):
+    one = gymnasium.make("CartPole-v1") if registered else envs.make_single("Pendulum-v1", time_limit=9)
+    check_env(BeliefWrapper(one, model_of(one)), skip_render_check=True)
+
+
 def test_the_last_features_of_an_episode_that_a_worker_lost_are_those_shown_before():
     tasks = envs.make("Pendulum-v1", num_envs=2, workers=2, seed=0)
     with contextlib.closing(

@@ -33,6 +33,16 @@ def test_its_own_check_of_specs_is_passed(mode, options):
     check_env_specs(environment(mode, **options)[0])
 
 
+def test_what_is_shown_beside_needs_resets_of_its_own():
+    ones = [Walk(), Walk()]
+    tasks = SyncVectorEnv([lambda one=one: one for one in ones], autoreset_mode=AutoresetMode.SAME_STEP)
+    with pytest.raises(ValueError, match="leave out beside"):
+        belief_environment(tasks, model_of(ones[0]), beside=True)
+    tasks = SyncVectorEnv([lambda one=one: one for one in ones], autoreset_mode=AutoresetMode.DISABLED)
+    check_env_specs(belief_environment(tasks, model_of(ones[0]), beside=True))
+    check_env_specs(belief_environment(ones[0], model_of(ones[0]), beside=True))
+
+
 def test_a_dream_passes_as_well():
     check_env_specs(dream_environment(dream(3, horizon=4)))
 
