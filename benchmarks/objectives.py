@@ -1,7 +1,8 @@
-"""All objectives on three pixel worlds, clean and distracted: the tables behind the README's page on them.
+"""All objectives on three pixel worlds, clean and distracted, and some on a dot: the tables behind the README's page on them.
 
-    python benchmarks/objectives.py                    # the encoder alone: some three hours and a half of two cores
-    python benchmarks/objectives.py --dynamics rssm    # the same beside a recurrent model, whose features are probed as well
+    python benchmarks/objectives.py                    # the encoder alone: some four hours of two cores
+    python benchmarks/objectives.py --worlds dot       # noise that stays throughout an episode, and what is not drawn to it
+    python benchmarks/objectives.py --dynamics rssm    # the three beside a recurrent model, whose features are probed as well
 
 It records what the worlds need, runs scripts/compare_objectives.py for each, two at a time on a core each, and goes on where it
 was stopped. Tables and figures are left in results/objectives/<world>, or <world>-rssm.
@@ -17,6 +18,8 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import dot_world
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path("benchmarks/results/objectives")
@@ -36,43 +39,79 @@ IN_FEATURES = {
     "finger": ["position", "velocity"],
     "minigrid": ["place", "heading"],
 }
-SEEDS = {"cartpole": 3}
-# Besides the papers' forms: what takes the episode's identity out. Statistics within an episode make it worthless, noise that is
-# drawn anew for each view has it disregarded. (That noise is of the distraction's own kind and strength: what it shows is what
-# can be reached by who knows the distraction.)
+SEEDS = {"cartpole": 3, "finger": 2, "dot": 3}
+# Besides the papers' forms: what takes the episode's identity out.
+CPC, EXCHANGED = "cpc,negatives=episode", "between=views,augmentation.exchange=yes"
 WITHIN_EPISODES = (
-    "cpc,negatives=episode",
+    # Worthless where all that is compared is of one episode.
+    CPC,
     "ntxent,negatives=episode",
     "vicreg,between=steps",
     "vicreg,between=steps,within=episode",
     "barlow-twins,between=steps",
     "barlow-twins,between=steps,within=episode",
     "sigreg,between=steps,within=episode",
-    "vicreg,between=views,augmentation.noise=0.1",
-    "vicreg,between=views,augmentation.noise=0.1,within=episode",
-    "ntxent,between=views,augmentation.noise=0.1",
-    "ntxent,between=views,augmentation.noise=0.1,negatives=episode",
+    # Pushed out, where two views of a step differ in it: what stands still is another sequence's.
+    f"vicreg,{EXCHANGED}",
+    f"vicreg,{EXCHANGED},within=episode",
+    f"ntxent,{EXCHANGED}",
+    f"barlow-twins,{EXCHANGED}",
+    # Both.
+    f"ntxent,{EXCHANGED},negatives=episode",
+    f"{CPC}+vicreg,{EXCHANGED}",
+    # Noise of the distraction's own kind and strength, drawn for each view on top of that which both have: what can be reached by
+    # who knows the distraction.
+    "vicreg,between=views,augmentation.noise=0.1,augmentation.noise_each_step=no",
+)
+# Of those, what teaches features beside dynamics.
+OF_FEATURES = (
+    CPC,
+    "ntxent,negatives=episode",
+    "infonce,negatives=episode",
+    "vicreg,within=episode",
+    "barlow-twins,within=episode",
+)
+# The methods of which it is known that they learn such noise on a dot, and what may not.
+ON_DOTS = (
+    *("cpc", "ntxent", "vicreg", "barlow-twins", "byol", "swav", "sigreg", "spr", "reconstruction"),
+    *WITHIN_EPISODES,
 )
 
 
 def collect(world: str, data: Path) -> None:
-    """Record a world, unless that has been done: whole, or not at all."""
+    """Record a world, unless that has been done as it is told here: whole, or not at all."""
+    told = data / f"{world}.txt"
+    how = str(dot_world.FACTS) if world == "dot" else WORLDS[world]
     if (data / world).is_dir():
+        if not told.is_file() or told.read_text() != how:
+            raise SystemExit(f"{data / world} was recorded otherwise than {how}: remove it, or give another --data.")
         return
     part = data / f"{world}.part"
     shutil.rmtree(part, ignore_errors=True)
-    run(["scripts/collect.py", *shlex.split(WORLDS[world]), "--out", str(part)])
+    if world == "dot":
+        dot_world.record(part)
+    else:
+        run(["scripts/collect.py", *shlex.split(WORLDS[world]), "--out", str(part)])
+    told.write_text(how)
     part.rename(data / world)
 
 
 def compare(world: str, data: Path, dynamics: str) -> list[str]:
     out = RESULTS / f"{world}{dynamics and f'-{dynamics}'}"
-    command = ["scripts/compare_objectives.py", "--data", str(data / world), "--objectives", "all", *WITHIN_EPISODES]
-    command += shlex.split("--steps 600 --held-out 0.4 --precision float32 --device cpu")
-    command += ["--distractions", "episode-noise:0.1", "background:0.5", "--out", str(out)]
+    where = os.path.relpath(data / world, ROOT)
+    command = ["scripts/compare_objectives.py", "--data", where, "--out", str(out), "--seeds", str(SEEDS.get(world, 1))]
+    # Windows inside one episode, since what stands still in one is exchanged with others.
+    command += shlex.split("--no-across-episodes --held-out 0.4 --precision float32 --device cpu")
+    if world == "dot":
+        command += shlex.split(
+            "--steps 1500 --batch-size 16 --batch-length 16 --distractions episode-noise:0.1 --targets place"
+        )
+        return [*command, "--objectives", *ON_DOTS]
+    command += ["--steps", "600", "--distractions", "episode-noise:0.1", "background:0.5"]
     if dynamics:
-        return [*command, "--dynamics", dynamics, "--targets", *IN_FEATURES[world]]
-    return [*command, "--seeds", str(SEEDS.get(world, 1)), "--targets", *IN_PICTURES[world]]
+        command += ["--dynamics", dynamics, "--targets", *IN_FEATURES[world]]
+        return [*command, "--objectives", "all", *OF_FEATURES]
+    return [*command, "--targets", *IN_PICTURES[world], "--objectives", "all", *WITHIN_EPISODES]
 
 
 def run(command: list[str], log: Path | None = None) -> None:
@@ -91,17 +130,18 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=Path("data/objectives"), help="where the recordings are, or will be"
     )
-    parser.add_argument("--worlds", nargs="+", choices=tuple(WORLDS), default=tuple(WORLDS), help="which worlds")
+    worlds = (*WORLDS, "dot")
+    parser.add_argument(
+        "--worlds", nargs="+", choices=worlds, help="which worlds; left out, all, or beside dynamics all but dot"
+    )
     arguments = parser.parse_args()
+    chosen = arguments.worlds or (tuple(WORLDS) if arguments.dynamics else worlds)
     data = arguments.data.absolute()
     data.mkdir(parents=True, exist_ok=True)
-    for world in arguments.worlds:
+    for world in chosen:
         collect(world, data)
     with ThreadPoolExecutor(2) as pool:
-        jobs = [
-            pool.submit(run, compare(world, data, arguments.dynamics), data / f"{world}.log")
-            for world in arguments.worlds
-        ]
+        jobs = [pool.submit(run, compare(world, data, arguments.dynamics), data / f"{world}.log") for world in chosen]
         print(f"What they say is in {data}/*.log.", flush=True)
         for job in jobs:
             job.result()

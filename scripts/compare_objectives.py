@@ -12,7 +12,9 @@ it goes on where it was: rows.jsonl holds what is done.
 from __future__ import annotations
 
 import logging
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,9 +24,9 @@ from typing import Annotated, Any
 import torch
 import tyro
 from command import one_sentence_errors
-from comparison_models import beside, model_of, names_of, teaches_dynamics, what_hinders
+from comparison_models import beside, model_of, names_of, teaches_dynamics, told_of, what_hinders
 from comparison_report import report
-from comparison_rows import append, check_settings, made_of, rows_of
+from comparison_rows import append, check_settings, code_of, made_of, rows_of
 from tyro.conf import arg
 
 import agents
@@ -45,7 +47,8 @@ class CompareCommand:
     data: Path
     """The recording's folder (collect.py --observation pixels --out)."""
     objectives: tuple[str, ...] = ("all",)
-    """By name, each with or without options and a weight, as in cpc,negatives=episode; or all, and further ones."""
+    """By name, each with or without options and a weight, as in cpc,negatives=episode; several together with a plus between them;
+    or all, and further ones."""
     distractions: tuple[str, ...] = ("episode-noise", "background")
     """What is compared besides the clean pictures, each with or without a strength; several at once with a plus between them."""
     out: Path = Path("runs/compared")
@@ -84,10 +87,10 @@ def main() -> None:
         targets = list(command.targets) or targets_of(recording.spec, list(spec.observation))
         recording.observing(targets)
         check(command, recording, targets)
-        models = models_of(command, spec)
+        models, left_out = models_of(command, spec)
         command.out.mkdir(parents=True, exist_ok=True)
         with alone_in(command.out):
-            compare(command, recording, models, spec, targets)
+            compare(command, recording, models, spec, targets, left_out)
 
 
 def check(command: CompareCommand, recording: Recording, targets: list[str]) -> None:
@@ -108,17 +111,21 @@ def check(command: CompareCommand, recording: Recording, targets: list[str]) -> 
         )
 
 
-def models_of(command: CompareCommand, spec: Spec) -> dict[str, RepresentationConfig]:
-    """By name: what stands beside them untrained, and a model for each objective that can learn from what is observed."""
+def models_of(command: CompareCommand, spec: Spec) -> tuple[dict[str, RepresentationConfig], list[str]]:
+    """By name: what stands beside them untrained, and a model for each objective that can learn from what is observed.
+
+    And a sentence for each that cannot.
+    """
     sizes = {name: getattr(command, name) for name in ("size", "dynamics", "projector", "shorten")}
-    learned = {}
+    learned, left_out = {}, []
     for name in names_of(command.objectives):
         config = model_of(name, spec, **sizes)
         if obstacle := what_hinders(config, spec):
-            print(f"Left out: {name}. {obstacle}")
+            left_out.append(f"Left out: {name}. {obstacle}")
+            print(left_out[-1])
         else:
             learned[name] = config
-    return beside(list(learned.values())) | learned
+    return beside(list(learned.values())) | learned, left_out
 
 
 def compare(
@@ -127,8 +134,9 @@ def compare(
     models: dict[str, RepresentationConfig],
     spec: Spec,
     targets: list[str],
+    left_out: list[str],
 ) -> None:
-    """Train and ask what has not been yet, a row for each, and report."""
+    """Train and ask what has not been yet, a row for each, and report after each condition."""
     execution = agents.Execution(command.execution)
     check_settings(shared_settings(command, recording, execution), command.out)
     made = {name: made_of(model) for name, model in models.items()}
@@ -144,17 +152,26 @@ def compare(
     ]
     print(f"{len(todo)} trainings of {command.pretraining.steps} updates; {len(done)} are done already.")
     began, seen = time.monotonic(), {}
+
+    def reported() -> list[Path]:
+        names = dict.fromkeys([*models, *(row["objective"] for row in rows)])  # those of earlier calls as well
+        told = how_it_was_made(command, rows, len(recording)) + left_out
+        return report(rows, [*names], list(conditions), command.labels, command.out, command.data.name, told)
+
     for number, (seed, condition, name) in enumerate(todo):
         if (seed, condition) not in seen:
+            if seen:
+                reported()
             seen = {(seed, condition): episodes_of(recording, condition, seed, command.held_out, spec, targets)}
-        row = {"objective": name, "condition": condition, "seed": seed, "made": made[name]}
+        row = {"objective": name, "condition": condition, "seed": seed, "made": made[name], "code": code_of()}
+        row["how"] = told_of(models[name], command.dynamics.partition(",")[0])
         try:
             row |= compared(command, models[name], spec, targets, seen[seed, condition], execution, seed)
         except (FloatingPointError, torch.linalg.LinAlgError) as error:
             print(f"Nothing is known of {name} ({condition}). {error}", flush=True)
             row |= {"failed": str(error), "r2": {}, "by_target": {}, "effective_rank": {}, "milliseconds": 0.0}
-        except ValueError as error:
-            print(f"Left out: {name}. {error}", flush=True)
+        except (ValueError, RuntimeError) as error:  # nothing is kept of it: the next call tries again
+            print(f"Left out: {name} ({condition}). {type(error).__name__}: {error}", flush=True)
             continue
         rows.append(row)
         append(command.out, row)
@@ -166,7 +183,28 @@ def compare(
             f"{row['milliseconds']:5.0f} ms an update  left {left / 60:.0f} min",
             flush=True,
         )
-    report(rows, [*models], list(conditions), command.labels, command.out, str(command.data))
+    print("Written: " + ", ".join(map(str, reported())))
+
+
+def how_it_was_made(command: CompareCommand, rows: list[dict[str, Any]], episodes: int) -> list[str]:
+    """What the numbers are of, in sentences."""
+    pretraining = command.pretraining
+    sentences = [
+        f"Made by `python {shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`, from {episodes} episodes, of which the last "
+        f"{command.held_out:.0%} are asked about: {pretraining.steps} updates each, on {pretraining.batch_size} windows of "
+        f"{pretraining.batch_length} steps.",
+        f"Encoders are of size {command.size}; the projector of every objective that has one is "
+        f"{' x '.join(map(str, command.projector)) or 'none'}. Beside a name stands what is paired, and what it has besides an "
+        "encoder trained on whole pictures.",
+    ]
+    if command.shorten:
+        sentences.append(
+            "What papers count in pictures, updates and pixels (queues, prototypes, momentum, shifts) is scaled down to that "
+            "(`scripts/comparison_models.py`)."
+        )
+    if len({row.get("code") for row in rows}) > 1:
+        sentences.append("The library's code was changed between some of the rows.")
+    return sentences
 
 
 def shared_settings(command: CompareCommand, recording: Recording, execution: agents.Execution) -> dict[str, Any]:

@@ -20,11 +20,16 @@ def report(
     labels: Sequence[int],
     folder: Path,
     title: str,
-) -> None:
-    """Write table.csv, table.md and, where matplotlib is installed, table.png."""
+    told: Sequence[str] = (),
+) -> list[Path]:
+    """Write table.csv, table.md and, where matplotlib is installed, table.png.
+
+    Args:
+        told: sentences on how it was made.
+    """
     write_csv(rows, labels, folder / "table.csv")
     levels = list(dict.fromkeys(level.split()[0] for row in rows for level in row["r2"]))
-    sections = [f"# What is known of the state: {title}\n"]
+    sections = [f"# What is known of the state: {title}\n", "\n".join(told) + "\n"]
     for level in levels:
         sections.append(table(rows, names, conditions, labels, level))
     (folder / "table.md").write_text("\n".join(sections) + "\n")
@@ -36,7 +41,7 @@ def report(
     else:
         for level in levels:
             written.append(draw(plt, rows, names, conditions, labels, level, folder / f"table_{level}.png", title))
-    print("Written: " + ", ".join(map(str, written)))
+    return written
 
 
 def mean_of(rows: list[dict[str, Any]], name: str, condition: str, key: str, place: int) -> tuple[float, float] | None:
@@ -51,9 +56,19 @@ def mean_of(rows: list[dict[str, Any]], name: str, condition: str, key: str, pla
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
+def failures(rows: list[dict[str, Any]], name: str, condition: str) -> int:
+    """In how many seeds nothing is known, since numbers were not finite."""
+    return sum((row["objective"], row["condition"]) == (name, condition) and "failed" in row for row in rows)
+
+
 def ordered(rows: list[dict[str, Any]], names: Sequence[str], condition: str, key: str) -> list[str]:
-    """The objectives of which anything is known on this level, the best in this condition first, those that failed in it last."""
+    """The objectives of which anything is known on this level, the best in this condition first, those that failed in it last.
+
+    What failed everywhere stands among the embeddings.
+    """
     known = {row["objective"] for row in rows if key in row["r2"]}
+    if key.startswith("embedding"):
+        known |= {row["objective"] for row in rows if "failed" in row}
     scores = {name: mean_of(rows, name, condition, key, -1) or (-math.inf, 0.0) for name in names if name in known}
     return sorted(scores, key=lambda name: -scores[name][0])
 
@@ -63,33 +78,35 @@ def table(
 ) -> str:
     """Markdown: R² by a linear reader in each condition for each number of labels; neighbours, rank and cost beside it."""
     key = f"{level} linear"
-    counts = {row["seed"] for row in rows}
+    seeds = len({row["seed"] for row in rows})
     heads = [f"{condition}, {count:,}" for condition in conditions for count in labels]
     learned = [row for row in rows if level == "feature" and row["milliseconds"]]
     untaught = {row["objective"] for row in learned if not row.get("teaches_dynamics", True)}
     note = f" {UNTAUGHT}: it learns from embeddings alone, and the dynamics from their own loss." if untaught else ""
     lines = [
         f"## The {level}\n",
-        f"R² of a linear reader in other episodes, mean over targets{' ± deviation over seeds' if len(counts) > 1 else ''} (the "
-        "same held-out episodes throughout: of others it would differ further), "
+        f"R² of a linear reader in other episodes, mean over targets{f' ± deviation over {seeds} seeds' * (seeds > 1)} (the "
+        f"same held-out episodes throughout: of others it would differ further){', one seed' * (seeds == 1)}, "
         "by condition and number of labels; then that of the 5 nearest neighbours and the effective rank, clean, with the most "
         f"labels; and the median milliseconds of an update.{note}\n",
-        f"| objective | {' | '.join(heads)} | neighbours | rank | ms |",
-        "|---|" + "---:|" * (len(heads) + 3),
+        f"| objective | | {' | '.join(heads)} | neighbours | rank | ms |",
+        "|---|---|" + "---:|" * (len(heads) + 3),
     ]
     for name in ordered(rows, names, conditions[0], key):
         cells = []
         for condition in conditions:
             for place in range(len(labels)):
                 found = mean_of(rows, name, condition, key, place)
-                cells.append("–" if found is None else shown(*found))
+                failed = failures(rows, name, condition)
+                cells.append(f"{'–' if found is None else shown(*found)}{f' ({failed} failed)' * bool(failed)}")
         own = [row for row in rows if row["objective"] == name and row["condition"] == conditions[0]]
         near = mean_of(rows, name, conditions[0], f"{level} neighbours", -1)
         cells.append("–" if near is None else f"{near[0]:.2f}")
         ranks = [row["effective_rank"][level] for row in own if level in row["effective_rank"]]
         costs = [row["milliseconds"] for row in own if row["milliseconds"]]
         cells += [f"{statistics.mean(values):.0f}" if values else "–" for values in (ranks, costs)]
-        lines.append(f"| {name}{UNTAUGHT * (name in untaught)} | {' | '.join(cells)} |")
+        how = next((row.get("how", "") for row in rows if row["objective"] == name), "")
+        lines.append(f"| {name}{UNTAUGHT * (name in untaught)} | {how} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -100,7 +117,8 @@ def shown(mean: float, deviation: float) -> str:
 def write_csv(rows: list[dict[str, Any]], labels: Sequence[int], path: Path) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["objective", "condition", "seed", "level", "reader", "labels", "r2", "milliseconds"])
+        heads = ["objective", "condition", "seed", "level", "reader", "labels", "r2", "effective_rank", "milliseconds"]
+        writer.writerow(heads)
         for row in rows:
             for key, values in row["r2"].items():
                 for count, value in zip(labels, values, strict=True):
@@ -112,6 +130,7 @@ def write_csv(rows: list[dict[str, Any]], labels: Sequence[int], path: Path) -> 
                             *key.split(),
                             count,
                             value,
+                            row["effective_rank"].get(key.split()[0], ""),
                             row["milliseconds"],
                         ]
                     )

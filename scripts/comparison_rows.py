@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import worldmodel
 from worldmodel import RepresentationConfig
 from worldmodel.registry import config_to_dict
 
@@ -17,6 +18,14 @@ ROWS, SETTINGS = "rows.jsonl", "settings.json"
 def made_of(model: RepresentationConfig) -> str:
     """A short digest of all that is configured of a model."""
     return hashlib.sha256(json.dumps(config_to_dict(model), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def code_of() -> str:
+    """A short digest of the library's code, by which rows that other code made are told."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(worldmodel.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def check_settings(settings: dict[str, Any], folder: Path) -> None:
