@@ -203,6 +203,8 @@ class Trainer:
         """The updates that are owed; none while the agent still acts at random."""
         if self.counters.decisions < self.random_decisions:
             return
+        if not self.collapse.highest:  # what collapses before the first row of metrics began somewhere as well
+            self.collapse.look(self.learner.glance(self.replay, self.recipe))
         while self.counters.updates_owed >= 1 and not self._stop.asked:
             self.averages.add(self.learner.learn_from(self.replay, self.recipe))
             self.counters.updates_owed -= 1

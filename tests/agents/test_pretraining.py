@@ -62,6 +62,21 @@ def probe(encoder) -> float:
         return linear_probe(train, (encoder(many.observation).flatten(0, 1), truth.flatten(0, 1))).mean
 
 
+def test_what_collapses_within_the_first_updates_is_spoken_of(tmp_path, capsys):
+    one = pretrainer(tmp_path)
+    update = one.update
+
+    def collapsing():
+        with torch.no_grad():
+            for parameter in one.representation.encoder.parameters():
+                parameter.zero_()
+        return update()
+
+    one.update = collapsing
+    one.run()
+    assert "2 updates: The embedding is collapsing" in capsys.readouterr().out
+
+
 def test_what_was_pretrained_is_loaded_and_knows_more_than_before(tmp_path):
     one = pretrainer(tmp_path, steps=60)
     before = probe(one.representation.encoder)
