@@ -29,6 +29,8 @@ class Arguments:
     """The folder of a trained model."""
     decisions: int = 100_000
     """Of all environments together, each of some environment steps where the task repeats actions; imagined inside a dream."""
+    rollout: int = 2048
+    """Decisions of all environments together between two updates of PPO."""
     seed: int = 0
 
 
@@ -54,8 +56,8 @@ def main() -> None:
     agent = PPO(
         "MultiInputPolicy" if seen_as_dict else "MlpPolicy",
         training,
-        n_steps=max(2048 // training.num_envs, 1),
-        batch_size=256,
+        n_steps=max(arguments.rollout // training.num_envs, 1),
+        batch_size=min(256, arguments.rollout),
         gamma=0.95,
         policy_kwargs=kwargs,
         seed=arguments.seed,

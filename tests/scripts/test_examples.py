@@ -29,10 +29,10 @@ def run(tmp_path_factory) -> Path:
             ["--decisions", 400, "--num-steps", 25, "--minibatch", 50, "--epochs", 1],
             "400 decisions: return",
         ),
-        ("sb3_agents.py", ["raw", "--decisions", 600], "raw: return -"),
-        ("sb3_agents.py", ["encoder", "--decisions", 600], "encoder: return -"),
-        ("sb3_agents.py", ["belief", "--decisions", 600], "belief: return -"),
-        ("sb3_agents.py", ["dream", "--decisions", 600], "dream: return -"),
+        ("sb3_agents.py", ["raw", "--decisions", 300, "--rollout", 256], "raw: return -"),
+        ("sb3_agents.py", ["encoder", "--decisions", 300, "--rollout", 256], "encoder: return -"),
+        ("sb3_agents.py", ["belief", "--decisions", 300, "--rollout", 256], "belief: return -"),
+        ("sb3_agents.py", ["dream", "--decisions", 300, "--rollout", 256], "dream: return -"),
         ("torchrl_belief.py", ["--iterations", 1, "--horizon", 5], "round 1: mean reward -"),
     ],
 )
@@ -52,7 +52,7 @@ def test_models_of_pictures_and_of_hidden_velocities_are_plugged_in_as_they_see(
         assert said.code == 0, said.error
     for name, kinds in (("hidden", ("belief",)), ("pictures", ("raw", "encoder"))):
         for kind in kinds:
-            said = command("examples/sb3_agents.py", kind, "--run", tmp_path / name, "--decisions", 300)
+            said = command("examples/sb3_agents.py", kind, "--run", tmp_path / name, "--decisions", 60, "--rollout", 64)
             assert said.code == 0 and f"{kind}: return -" in said.out, said.error
 
 
@@ -64,7 +64,7 @@ def test_a_pretrained_encoder_is_plugged_in_and_exported(tmp_path):
         ("collect.py", [*pictures, "--episodes", 3, "--out", tmp_path / "data"]),
         ("pretrain.py", ["simsiam", "--data", tmp_path / "data", *small, "--out", tmp_path / "run"]),
         ("examples/gymnasium_belief.py", ["--run", tmp_path / "run", "--steps", 5]),
-        ("examples/sb3_agents.py", ["encoder", "--run", tmp_path / "run", "--decisions", 200]),
+        ("examples/sb3_agents.py", ["encoder", "--run", tmp_path / "run", "--decisions", 60, "--rollout", 64]),
         ("export.py", [tmp_path / "run", "--out", tmp_path / "exported"]),
     ):
         said = command(name, *arguments)
