@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 
 from worldmodel.data.episode_files import identity, taking_over
 from worldmodel.data.recording import Recorder, Recording
@@ -76,7 +77,8 @@ def from_minari(name: str, folder: str | Path) -> Recording:
     """Record the episodes of the Minari dataset ``name`` in ``folder``; one that Minari does not have here, it downloads.
 
     Actions are stored in [-1, 1] between the bounds of the dataset's space, as ``envs.make`` takes them, so that the recording
-    fits the environments of the same task. An episode without an end counts as one that was cut by a time limit.
+    fits the environments of the same task. An episode without an end counts as one that was cut by a time limit. Observations but
+    for uint8 pictures are kept as float32, infos are not kept: where that loses something, it is said.
 
     Episodes that are there already are not taken twice: what was interrupted goes on when it is done again.
 
@@ -96,11 +98,17 @@ def from_minari(name: str, folder: str | Path) -> Recording:
     recorder = Recorder(folder, spec, 1, made[0])
     known = {identity(file) for file in Recording(folder).files}
     outside = total = 0
+    informed = False
     with taking_over(recorder.folder, source, made):
         wanted = [number for number in dataset.episode_indices.tolist() if f"{source}/{number}" not in known]
         for number, episode in zip(wanted, dataset.iterate_episodes(wanted), strict=True):
             recorder.add_episode(_steps(episode, own), f"{source}/{number}")
             outside, total = outside + _outside(episode.actions, own), total + len(episode.actions)
+            informed = informed or bool(episode.infos)
+    wider = sorted({str(dtype) for dtype in _dtypes(dataset.observation_space) if np.dtype(dtype).itemsize > 4})
+    lost = [*(f"{dtype} observations are kept as float32" for dtype in wider), *["infos are not kept"] * informed]
+    if lost:
+        log.warning("Of %s, %s.", name, " and ".join(lost))
     if outside:
         log.warning(
             "%s of the %s actions of %s lie outside the bounds of its own space, and were put on them, as environments do.",
@@ -132,6 +140,15 @@ def _whole_or_not_at_all(name: str) -> Iterator[None]:
         if namespace != "." and namespace not in list_local_namespaces():
             create_namespace(namespace)
         os.rename(Path(apart) / name, root / name)
+
+
+def _dtypes(space: spaces.Space[Any]) -> Iterator[Any]:
+    """Of the numbers in a space, wherever they are."""
+    if isinstance(space, spaces.Dict):
+        for inner in space.values():
+            yield from _dtypes(inner)
+    elif isinstance(space, spaces.Box):
+        yield space.dtype
 
 
 def _outside(actions: Any, spec: Spec) -> int:

@@ -59,7 +59,7 @@ def test_what_goes_to_minari_comes_back_to_the_last_bit(tmp_path, action):
         for name, value in expected.flat().items():
             if name == "action" and there.spec.action.discrete:
                 value = value.masked_fill(expected.is_last.unsqueeze(1), 0)
-            torch.testing.assert_close(found.flat()[name], value, rtol=1e-6, atol=1e-6)
+            assert torch.equal(found.flat()[name], value), name
         assert torch.equal(found.observation["camera"], expected.observation["camera"])
     assert "fast_rendering" in str(minari.load_dataset("walk/noise-v0").storage.metadata)
 
@@ -122,18 +122,19 @@ def test_actions_between_other_bounds_are_stored_as_environments_of_the_toolkit_
 
     actions = np.array([[-4.0], [0.0], [1.0]], np.float32)
     buffer = EpisodeBuffer(
-        observations=np.zeros((4, 2), np.float32),
+        observations=np.zeros((4, 2), np.float64),
         actions=actions,
         rewards=[1.0, 2.0, 3.0],
         terminations=[False, False, True],
         truncations=[False, False, False],
-        infos={},
+        infos={"lives": np.arange(4)},
     )
-    own = {"observation_space": spaces.Box(-1, 1, (2,)), "action_space": spaces.Box(-3, 3, (1,))}
+    own = {"observation_space": spaces.Box(-1, 1, (2,), np.float64), "action_space": spaces.Box(-3, 3, (1,))}
     minari.create_dataset_from_buffers("other/one-v0", [buffer], **own)
     recording = from_minari("other/one-v0", tmp_path / "back")
     assert recording.spec == Spec.from_spaces(spaces.Box(-1, 1, (2,)), spaces.Box(-1, 1, (1,)))
     assert "1 of the 3 actions of other/one-v0 lie outside the bounds of its own space" in caplog.text
+    assert "Of other/one-v0, float64 observations are kept as float32 and infos are not kept." in caplog.text
     (steps,) = recording.episodes()
     torch.testing.assert_close(steps.action[:, 0], torch.tensor([-1.0, 0.0, 1 / 3, 0.0]))
     assert steps.reward.tolist() == [0, 1, 2, 3] and steps.is_terminal.tolist() == [False, False, False, True]
