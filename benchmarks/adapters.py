@@ -95,8 +95,11 @@ def adapters(model: WorldModel, count: int) -> dict[str, Callable[[], object]]:
         "dream, tensors": lambda: tensor_dream.step(vectors),
     }
     if count == 1:
+        alone = envs.make_single(TASK, time_limit=10**9)
         single = BeliefWrapper(envs.make_single(TASK, time_limit=10**9), model)
+        alone.reset()
         single.reset()
+        steps["Gymnasium, single, bare"] = lambda: alone.step(actions[0])
         steps["Gymnasium, single"] = lambda: single.step(actions[0])
     return steps | {
         "TorchRL, bare": torchrl_step(GymWrapper(tasks()), count),

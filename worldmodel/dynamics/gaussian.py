@@ -57,7 +57,10 @@ class Gaussian(NamedTuple):
 
 @dynamics.register("gaussian-rssm", GaussianRSSMConfig)
 class GaussianRSSM(Dynamics):
-    """hₜ = GRU(hₜ₋₁, [zₜ₋₁, aₜ₋₁]); zₜ ~ q(hₜ, embeddingₜ) with evidence, zₜ ~ p(hₜ) without; features [zₜ, hₜ]."""
+    """hₜ = GRU(hₜ₋₁, [zₜ₋₁, aₜ₋₁]); zₜ ~ q(hₜ, embeddingₜ) with evidence, zₜ ~ p(hₜ) without; features [zₜ, hₜ].
+
+    The GRU is torch's, whose reset gate comes after the recurrent product; in TensorFlow's, of PlaNet's code, it comes before.
+    """
 
     def __init__(self, config: GaussianRSSMConfig, *, embed_dim: int, action_dim: int) -> None:
         super().__init__()
