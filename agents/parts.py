@@ -186,17 +186,19 @@ def objectives_named(
     chosen = []
     for item in names:
         text, _, weight = item.partition(":")
-        name, options = objectives.read(text)
+        name = text.partition(",")[0]
+        present = next((one for one in own if type(one) is objectives.config_class(name)), None)
+        config = present or objectives.config(name)
+        own_decoder = getattr(config, "decoder", None)
+        if present is None and decoder is not None and own_decoder is not None:
+            sized: dict[str, Any] = {"decoder": _with_error_of(own_decoder, decoder)}
+            config = dataclasses.replace(config, **sized)
+        _, options = objectives.read(text, config)
         if weight:
             try:
                 options["weight"] = float(weight)
             except ValueError:
                 raise ValueError(f"The weight in {item!r} is no number: write {name}:0.5, say.") from None
-        present = next((one for one in own if type(one) is objectives.config_class(name)), None)
-        config = present or objectives.config(name)
-        own_decoder = getattr(config, "decoder", None)
-        if present is None and decoder is not None and own_decoder is not None:
-            options["decoder"] = _with_error_of(own_decoder, decoder)
         chosen.append(dataclasses.replace(config, **options))
     return tuple(chosen)
 

@@ -70,8 +70,11 @@ class Registry(Generic[Part]):
         check_fields(config_class, options)
         return config_class(**options)
 
-    def read(self, text: str) -> tuple[str, dict[str, Any]]:
+    def read(self, text: str, base: Any = None) -> tuple[str, dict[str, Any]]:
         """A name with options behind commas, as name and options: ``rssm,classes=16``, or ``vicreg,augmentation.noise=0.1``.
+
+        Args:
+            base: the configuration whose parts are changed by such a dotted option; None: the part's own default.
 
         Raises:
             ValueError: an unknown name or option, with the nearest; a value that is not accepted.
@@ -83,7 +86,8 @@ class Registry(Generic[Part]):
             key, _, value = pair.partition("=")
             option, inner, key = key.partition(".")
             if inner:
-                options[option] = _with_option(config_class, option, options.get(option), key, value)
+                present = options.get(option, getattr(base, option, None))
+                options[option] = _with_option(config_class, option, present, key, value)
             else:
                 options[option] = value_of(config_class, option, value)
         return name, options
@@ -235,7 +239,11 @@ def _with_option(config_class: type, option: str, present: Any, key: str, text: 
         present = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
     if not dataclasses.is_dataclass(present) or isinstance(present, type):
         raise ValueError(f"{option} of {config_class.__name__} has no option {key!r}: it is {present!r} unless given.")
-    return dataclasses.replace(present, **{key: value_of(type(present), key, text)})
+    option, inner, rest = key.partition(".")
+    if not inner:
+        return dataclasses.replace(present, **{key: value_of(type(present), key, text)})
+    changed = _with_option(type(present), option, getattr(present, option, None), rest, text)
+    return dataclasses.replace(present, **{option: changed})
 
 
 def value_of(config_class: type, option: str, text: str) -> Any:

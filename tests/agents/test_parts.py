@@ -167,3 +167,17 @@ def test_a_weight_below_zero_and_a_bare_name_are_refused():
         agents.parts.objectives_named(["barlow:-1"])
     with pytest.raises(ValueError, match="given as a list"):
         agents.make("dreamerv3", Tasks(), size="1m", objectives="barlow")
+
+
+def test_parts_of_an_objectives_parts_are_options_too():
+    own = agents.recipe("dreamerv3", "1m").agent.model.objectives[0].decoder
+    text = "next-frame,decoder.images.depth=3,decoder.images.units=7,decoder.vectors.units=9"
+    (config,) = agents.with_objectives(agents.recipe("r2dreamer", "1m"), [text]).agent.model.objectives
+    assert config.decoder.images == dataclasses.replace(own.images, depth=3, units=7)
+    assert config.decoder.vectors == dataclasses.replace(own.vectors, units=9)
+    for wrong, words in (
+        ("decoder.images.dept=3", "did you mean 'depth'"),
+        ("decoder.images.depth.x=3", "no option 'x'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            agents.with_objectives(agents.recipe("r2dreamer", "1m"), [f"next-frame,{wrong}"])
