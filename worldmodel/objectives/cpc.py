@@ -37,8 +37,9 @@ class CPC(Objective):
     prediction network of its own. A pair counts inside one episode alone. Gradient reaches both sides.
 
     TWISTER tells apart stochastic states of its model that it inferred from augmented pictures. Here they are embeddings of
-    what was seen, not augmented: so the objective serves any dynamics, encoders alone, and vectors. Its code weighs distances by
-    0.75ᵏ and has two hidden layers to a prediction; here distances weigh the same, as CPC's do.
+    what was seen, not augmented: so the objective serves any dynamics, encoders alone, and vectors. Its code predicts from prior
+    states, the present as well (k = 0), weighs distances by 0.75ᵏ and has two hidden layers to a prediction; here distances from
+    1 on weigh the same, as CPC's do, and what is predicted is described by one linear map.
     """
 
     over_batch = True

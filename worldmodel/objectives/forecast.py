@@ -88,7 +88,7 @@ class SPR(SelfPrediction):
 
     Alone, its transition adds to the embedding what a small network makes of it and of the action. SPR compares projections, by
     the first layer of its Q-learning head, and imagines by convolutions over feature maps: here, where no behaviour and no map
-    is known, the predictor is compared with the target's embedding itself.
+    is known, the predictor, a small network where SPR's is linear, is compared with the target's embedding itself.
     """
 
     def __init__(
