@@ -103,8 +103,9 @@ def compare(world: str, data: Path, dynamics: str) -> list[str]:
     # Windows inside one episode, since what stands still in one is exchanged with others.
     command += shlex.split("--no-across-episodes --held-out 0.4 --precision float32 --device cpu")
     if world == "dot":
+        # At 0.1 an untrained encoder still tells 0.97 of the place from 1,000 labels, at 0.4 0.64, at 0.8 0.13.
         command += shlex.split(
-            "--steps 1500 --batch-size 16 --batch-length 16 --distractions episode-noise:0.1 --targets place"
+            "--steps 600 --batch-size 16 --batch-length 16 --distractions episode-noise:0.8 --targets place"
         )
         return [*command, "--objectives", *ON_DOTS]
     command += ["--steps", "600", "--distractions", "episode-noise:0.1", "background:0.5"]
