@@ -16,7 +16,7 @@ from worldmodel.model import WorldModel
 from worldmodel.visualize import Imagination, Inspection, imagine, latent_map, window_indices
 from worldmodel.visualize.files import save_frames, write_gif, write_picture
 from worldmodel.visualize.inspection import InspectionConfig, unfitted
-from worldmodel.visualize.windows import LEAD, with_lead
+from worldmodel.visualize.windows import from_a_beginning, lead_of, with_lead
 
 log = logging.getLogger("worldmodel")
 
@@ -53,9 +53,9 @@ class Filming:
             return None
 
     def _imagination(self, writer: Any, step: int) -> Imagination | None:
-        recording = self.source.newest(CAPACITY)
+        recording = from_a_beginning(self.source.newest(CAPACITY))
         places = window_indices(recording.is_first, CONTEXT + HORIZON, SEQUENCES, seed=step)
-        chosen, length = with_lead(recording, places, LEAD), places.shape[1]
+        lead, length = lead_of(recording.is_first, places), places.shape[1]
         if length < 2:
             return None
         if self._inspection is None:
@@ -65,9 +65,9 @@ class Filming:
         title, context = f"{self.title}, {step:,} steps", min(CONTEXT, length // 2)
         film = imagine(
             self.model,
-            chosen,
+            with_lead(recording, places, lead),
             context=context,
-            lead=LEAD,
+            lead=lead,
             samples=SAMPLES,
             inspection=self._inspection,
             seed=step,

@@ -26,7 +26,7 @@ from agents.watching import load_recording
 from worldmodel.loading import find_checkpoint
 from worldmodel.visualize.files import check_rate, check_suffix, save_frames
 from worldmodel.visualize.inspection import InspectionConfig
-from worldmodel.visualize.windows import LEAD, with_lead
+from worldmodel.visualize.windows import LEAD, from_a_beginning, lead_of, with_lead
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ImagineCommand:
     context: int = 5
     """Steps that the model sees, and that are shown."""
     lead: int = LEAD
-    """Steps before those, which it sees as well, as far as they are recorded: where it acts, it remembers them."""
+    """Steps before those that it sees as well, at most, back to the episode's beginning: where it acts, it remembers them."""
     horizon: int = 45
     """Steps that it imagines after them."""
     samples: int = 3
@@ -70,6 +70,7 @@ def main() -> None:
         model = worldmodel.load(command.logdir, named_device(command.device))
         run = read_config(command.logdir, TrainCommand)
         steps, spec = load_recording(command.logdir)
+        steps = from_a_beginning(steps)
         title = (
             f"{run.task.task if run.task else 'own task'}, {run.run.recipe.name} {run.run.recipe.size}, "
             f"{int(find_checkpoint(command.logdir).name):,} steps"
@@ -90,11 +91,12 @@ def main() -> None:
             print("The model's own decoder draws: --inspection has no effect.")
         if found < length:
             print(f"The recorded episodes have {found} steps or so: the horizon is {found - command.context}.")
+        lead = lead_of(steps.is_first, places, command.lead)
         film = worldmodel.visualize.imagine(
             model,
-            with_lead(steps, places, command.lead),
+            with_lead(steps, places, lead),
             context=command.context,
-            lead=command.lead,
+            lead=lead,
             samples=command.samples,
             inspection=inspection,
             seed=command.seed,

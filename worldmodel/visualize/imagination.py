@@ -14,6 +14,7 @@ from torch import Tensor
 
 from worldmodel.data import Steps
 from worldmodel.dynamics import map_state, state_at
+from worldmodel.visualize.believing import believed_states
 from worldmodel.visualize.files import save_frames, write_gif
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def imagine(
     model.eval()
     with torch.random.fork_rng([steps.reward.device] if steps.reward.is_cuda else []):
         torch.manual_seed(seed)
-        believed = map_state(lambda tensor: tensor[:, lead:], model.scene(steps).filtered.states)
+        believed = map_state(lambda tensor: tensor[:, lead:], believed_states(model, steps))
         steps = steps.select((slice(None), slice(lead, None)))
         batch = steps.reward.shape[0]
 

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from worldmodel.data import Entry, Spec, Steps
 from worldmodel.decoders import DecoderConfig, ImageDecoderConfig, SeveralDecoderConfig, VectorDecoderConfig, decoders
-from worldmodel.visualize.windows import LEAD, with_lead
+from worldmodel.visualize.believing import believed_features
+from worldmodel.visualize.windows import from_a_beginning
 
 if TYPE_CHECKING:
     from worldmodel.model import WorldModel
-
-SEQUENCE = 64  # steps of the sequences that a recording is cut into, each believed with those of a lead before it
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,16 @@ class Inspection(nn.Module):
         """
         device = next(self.parameters()).device
         rows = believed_features(model, steps)
-        observation = {name: value[: len(rows)].to(device) for name, value in steps.observation.items()}
+        observation = {name: value.to(device) for name, value in steps.observation.items()}
         places, used = torch.arange(len(rows)), torch.ones(len(rows), dtype=torch.bool)
         if not self.entries.keys() <= model.spec.observation.keys():
-            used &= ~steps.is_last[: len(rows)].cpu()  # frames of last steps are those of the steps before
+            used &= ~steps.is_last.cpu()  # frames of last steps are those of the steps before
         self.held_out = unseen is not None and 2 * unseen.numel() <= len(rows)
         if unseen is not None and self.held_out:
             used &= ~torch.isin(places, unseen.flatten())
+        # Of the episode whose beginning is not recorded, what a recurrent model believes may be anything.
+        known = used & (places >= len(rows) - len(from_a_beginning(steps).reward))
+        used = known if known.any() else used
         places = places[used] if used.any() else places
         generator = torch.Generator().manual_seed(seed)
         optimiser = torch.optim.Adam(self.parameters(), self.config.learning_rate)
@@ -103,32 +105,6 @@ class Inspection(nn.Module):
                 optimiser.step()
                 losses.append(loss.detach())
         return float(torch.stack(losses[-max(len(losses) // 10, 1) :]).mean())
-
-
-@torch.no_grad()
-def believed_features(model: WorldModel, steps: Steps, sequences: int = 16) -> Tensor:
-    """The features [M, F] of a recording [N], each believed with the evidence of the last steps; on the model's device.
-
-    The recording is cut into sequences of 64 steps, each believed with the steps of a lead before it, ``sequences`` of which are
-    filtered at a time; what is left over at the end is not used, so that M ≤ N.
-    """
-    length = min(SEQUENCE, len(steps.reward))
-    count = len(steps.reward) // length
-    device, recording = next(model.parameters()).device, steps._replace(extras={})
-    cut = torch.arange(count * length).view(count, length)
-    training = model.training
-    model.eval()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(0)
-        features = [
-            model.scene(with_lead(recording, cut[first : first + sequences], LEAD).to(device))
-            .features("filtered")[:, LEAD:]
-            .float()
-            .flatten(0, 1)
-            for first in range(0, count, sequences)
-        ]
-    model.train(training)
-    return torch.cat(features)
 
 
 def inspect(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from worldmodel.data import Steps
+from worldmodel.visualize.believing import believed_features
 from worldmodel.visualize.drawing import FAINT, canvas, colours, write
-from worldmodel.visualize.inspection import believed_features
-from worldmodel.visualize.windows import episodes
+from worldmodel.visualize.windows import episodes, from_a_beginning
 
 if TYPE_CHECKING:
     from worldmodel.model import WorldModel
@@ -26,13 +26,12 @@ def latent_map(model: WorldModel, steps: Steps, title: str = "") -> np.ndarray:
     Left coloured by reward, right by the time in the episode; an episode whose beginning is not recorded is left out where it is
     less than half of all.
     """
-    whole = int(steps.is_first.int().argmax()) if steps.is_first.any() else 0
-    steps = steps.select(slice(whole, None)) if 2 * whole < len(steps.reward) else steps
+    steps = from_a_beginning(steps)
     features = believed_features(model, steps).cpu()
     points, explained = principal_components(features)
     begin, end = episodes(steps.is_first)
     counted = "step of the episode" if steps.is_first[0] else "step of the episode, or of the recording"
-    time = torch.cat([torch.arange(int(b - a)) for a, b in zip(begin, end, strict=True)])[: len(points)]
+    time = torch.cat([torch.arange(int(b - a)) for a, b in zip(begin, end, strict=True)])
     page, draw = canvas(2 * SIDE + 3 * MARGIN, HEADER + SIDE + MARGIN)
     share = ", ".join(f"{100 * value:.0f} %" for value in explained.tolist())
     write(
@@ -43,7 +42,7 @@ def latent_map(model: WorldModel, steps: Steps, title: str = "") -> np.ndarray:
     )
     low, high = points.min(0).values, points.max(0).values
     places = ((points - low) / (high - low).clamp(min=1e-9)).numpy()
-    for column, (name, values) in enumerate((("reward", steps.reward[: len(points)]), (counted, time))):
+    for column, (name, values) in enumerate((("reward", steps.reward), (counted, time))):
         left = MARGIN + column * (SIDE + MARGIN)
         least, most = float(values.min()), float(values.max())
         write(draw, left, 19, f"{name}: {least:.3g} (dark) to {most:.3g} (yellow)")

@@ -7,12 +7,32 @@ from torch import Tensor
 
 from worldmodel.data import Steps
 
-LEAD = 32  # steps before a window that are usually seen as well: where an agent acts it remembers them
+# Steps before a window that are seen as well, at most: where an agent acts it remembers its episode. A recurrent model that has
+# learned from remembered states alone may never find out where it is, if it begins amid an episode.
+LEAD = 1000
 
 
 def windows(steps: Steps, length: int, count: int, seed: int = 0, lead: int = 0) -> Steps:
     """Windows [B, lead + L] of a recording [N]: the steps at ``window_indices``, and ``lead`` steps before each."""
     return with_lead(steps, window_indices(steps.is_first, length, count, seed), lead)
+
+
+def lead_of(is_first: Tensor, places: Tensor, most: int = LEAD) -> int:
+    """How many steps lead from an episode's beginning to the window, of those at places [B, L], that is furthest from it.
+
+    Args:
+        is_first: resets [N] of the recording.
+        most: no more than these.
+    """
+    begin, _ = episodes(is_first)
+    starts = places[:, 0].contiguous()
+    return min(int((starts - begin[torch.searchsorted(begin, starts, right=True) - 1]).max()), most)
+
+
+def from_a_beginning(steps: Steps) -> Steps:
+    """A recording [N] without the episode whose beginning it lacks, where that is less than half of it."""
+    whole = int(steps.is_first.int().argmax()) if steps.is_first.any() else 0
+    return steps.select(slice(whole, None)) if 2 * whole < len(steps.reward) else steps
 
 
 def with_lead(steps: Steps, places: Tensor, lead: int) -> Steps:

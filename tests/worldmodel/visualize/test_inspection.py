@@ -13,7 +13,8 @@ from worldmodel.decoders import ImageDecoderConfig, SeveralDecoderConfig, Vector
 from worldmodel.dynamics import RSSMConfig
 from worldmodel.objectives import ReconstructionConfig
 from worldmodel.visualize import inspect
-from worldmodel.visualize.inspection import InspectionConfig, believed_features, unfitted
+from worldmodel.visualize.believing import believed_features, believed_states
+from worldmodel.visualize.inspection import InspectionConfig, unfitted
 
 SIDE = 8
 QUICK = InspectionConfig(
@@ -103,24 +104,42 @@ def test_what_the_model_decodes_itself_is_left_to_it():
 
 def test_features_are_believed_with_the_evidence_of_their_sequence():
     model, steps = small.model(), recording(200)
+    steps.is_first[[70, 75, 150]] = True
     features = believed_features(model, steps, sequences=2)
-    assert features.shape == (192, 16), "three sequences of 64"
     with torch.no_grad():
-        expected = model.dynamics.posterior(model.encoder({"state": steps.observation["state"][:192]}))
+        expected = model.dynamics.posterior(model.encoder({"state": steps.observation["state"]}))
     torch.testing.assert_close(features, expected)
-    assert believed_features(model, steps.select(slice(0, 10))).shape == (10, 16)
 
 
-def test_memory_lasts_over_the_sequences_that_a_recording_is_cut_into():
-    model, steps = (
-        small.model(dynamics=RSSMConfig(deterministic=16, hidden=8, groups=4, classes=3, blocks=2)),
-        recording(192),
+def test_memory_lasts_for_an_episode_and_no_longer():
+    model = small.model(dynamics=RSSMConfig(deterministic=16, hidden=8, groups=4, classes=3, blocks=2))
+    steps = recording(400)
+    steps.is_first[[0, 150, 160]] = True
+    deterministic = believed_features(model, steps)[:, -16:]
+    torch.testing.assert_close(
+        deterministic[[0, 150]], deterministic[[160, 160]], msg="what is deterministic of a beginning"
     )
-    steps.is_first[1:] = False
-    features = believed_features(model, steps)[:, -16:]
-    begun = believed_features(model, steps.select(slice(64, 192)))[:, -16:]
-    torch.testing.assert_close(features[0], begun[0], msg="what is deterministic of a beginning is always the same")
-    assert not torch.allclose(features[64], begun[0]), "what was before is remembered"
+    for place in (64, 128, 224):
+        cold = believed_features(model, steps.select(slice(place, place + 5)))[:, -16:]
+        assert not torch.allclose(deterministic[place], cold[0]), "what was before is remembered"
+    states = believed_states(model.eval(), steps.select((None, slice(160, 300))))
+    with torch.no_grad():
+        torch.manual_seed(0)
+        step, found = model.dynamics.initial(1), []
+        for t in range(160, 300):
+            seen = {"state": steps.observation["state"][t : t + 1]}
+            action = steps.action[t - 1 : t]
+            step = model.dynamics.update(step, action, model.encoder(seen), steps.is_first[t : t + 1])
+            found.append(step.deterministic)
+            step = step._replace(stochastic=states.stochastic[:, t - 160])
+    torch.testing.assert_close(states.deterministic[0], torch.cat(found), rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_is_learned_from_an_episode_whose_beginning_is_not_recorded():
+    model, steps = small.model(), recording(200)
+    steps.is_first[60] = True
+    steps.observation["state"][:60] = 1e30
+    assert inspect(model, steps, SPEC, dataclasses.replace(QUICK, updates=30)).fit(model, steps) < 100
 
 
 def test_texts_are_not_shown_and_stop_nothing():

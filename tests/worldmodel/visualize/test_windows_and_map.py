@@ -11,7 +11,7 @@ import torch
 from worldmodel.data import Steps
 from worldmodel.visualize import latent_map, window_indices, windows
 from worldmodel.visualize.latent_map import principal_components
-from worldmodel.visualize.windows import with_lead
+from worldmodel.visualize.windows import from_a_beginning, lead_of, with_lead
 
 
 def recording(lengths: list[int], first: bool = True) -> Steps:
@@ -66,6 +66,16 @@ def test_the_steps_before_a_window_lead_to_it():
             source = place - 8 + k
             assert chosen.reward[row, k] == steps.reward[max(source, 0)]
             assert chosen.is_first[row, k] == (steps.is_first[source] if source >= 0 else True)
+
+
+def test_the_lead_goes_back_to_the_beginning_of_the_episode_that_has_gone_on_for_longest():
+    steps = recording([6, 20, 20])
+    places = torch.tensor([[10], [30], [6]]) + torch.arange(5)
+    assert lead_of(steps.is_first, places) == 4 and lead_of(steps.is_first, places, 3) == 3
+    assert with_lead(steps, places, 4).is_first[:, 0].tolist() == [True, True, False]
+    cut = recording([6, 20, 20], first=False)
+    assert len(from_a_beginning(cut).reward) == 40 and from_a_beginning(cut).is_first[0]
+    assert len(from_a_beginning(recording([30, 20], first=False)).reward) == 50, "where it is more than half, it stays"
 
 
 def test_no_action_leads_from_what_stands_in_to_a_recording_that_begins_amid_an_episode():
