@@ -18,6 +18,10 @@ from agents.adapters.beliefs import feature_space
 from worldmodel import WorldModel
 from worldmodel.data import Replay
 from worldmodel.dynamics import State, map_state, where_first
+from worldmodel.visualize.believing import believed_recording
+from worldmodel.visualize.windows import from_a_beginning
+
+MEMORIES = 10_000
 
 
 class DreamVectorEnv(VectorEnv):
@@ -34,7 +38,9 @@ class DreamVectorEnv(VectorEnv):
         model: on the device where it is to run.
         replay: of steps that the model was trained on, or alike; what else they show (frames of a watched run) is not looked at.
         horizon: H, decisions of an episode at most.
-        context: replayed steps that a start has been filtered over, for models that remember.
+        context: replayed steps that a start has been filtered over, from the latent state that the replay keeps of the step
+            before them, as that of a training does. Of a replay that keeps none for a model that remembers, the newest 10,000
+            steps are believed once, each with its episode before it.
         starts: states that episodes start from, drawn anew at each ``reset`` and every ``horizon`` steps; unless given, four for
             each environment, 64 to 1024 in all. Each costs the filtering of ``context`` steps.
         tensors: give and take tensors on the model's device instead of arrays; actions are then vectors [N, A] as the model hears
@@ -113,7 +119,13 @@ class DreamVectorEnv(VectorEnv):
 
     def _draw_starts(self) -> None:
         """States [starts] that were believed at replayed steps, the last of each episode left out."""
-        length = self._context + bool(self.model.dynamics.stored())
+        stored = self.model.dynamics.stored()
+        if stored and not self.replay.keeps(stored):
+            states, weights = self._memories
+            chosen = torch.randint(len(weights), (self._count,), generator=self._windows).to(self.device)
+            self._starts, self._weights = map_state(lambda tensor: tensor[chosen], states), weights[chosen]
+            return
+        length = self._context + bool(stored)
         steps, _ = self.replay.sample(
             self._count, length, across_episodes=True, device=self.device, generator=self._windows
         )
@@ -125,6 +137,18 @@ class DreamVectorEnv(VectorEnv):
             raise ValueError(
                 "Every replayed step that was drawn is an episode's last: give a replay of longer episodes."
             )
+
+    @functools.cached_property
+    def _memories(self) -> tuple[State, Tensor]:
+        """The states [M] believed at the replay's newest steps, and whether each leads on, as weights [M]."""
+        rings = self.replay.num_envs
+        newest = (from_a_beginning(self.replay.newest(MEMORIES // rings, ring)) for ring in range(rings))
+        parts = [part for part in newest if len(part.reward)]
+        found = [believed_recording(self.model, part) for part in parts]
+        goes_on = torch.cat([~part.is_last for part in parts]).float().to(self.device)
+        if not goes_on.any():
+            raise ValueError("Every replayed step is an episode's last: give a replay of longer episodes.")
+        return map_state(lambda *tensors: torch.cat(tensors), *found), goes_on
 
     def _fresh(self) -> State:
         """Where N episodes start."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,10 @@ class Replay:
             return self.sample(batch_size, length, **options)[0]
         finally:
             self._generator.set_state(state)
+
+    def keeps(self, extras: Iterable[str]) -> bool:
+        """Whether all of these extras are declared."""
+        return all(f"extras/{name}" in self._extras for name in extras)
 
     def newest(self, count: int, ring: int = 0) -> Steps:
         """The last steps [N] of one ring, ``count`` at most, oldest first, on the CPU and without extras."""

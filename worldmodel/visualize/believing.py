@@ -29,9 +29,14 @@ def believed_states(model: WorldModel, steps: Steps) -> State:
     return map_state(lambda *parts: torch.cat(parts, dim=1), *found)
 
 
-@torch.no_grad()
 def believed_features(model: WorldModel, steps: Steps, sequences: int = 16) -> Tensor:
-    """The features [N, F] of a recording [N], each believed with the evidence of its episode; on the model's device.
+    """The features [N, F] of a recording [N], as ``believed_recording`` has the states."""
+    return model.dynamics.features(believed_recording(model, steps, sequences)).float()
+
+
+@torch.no_grad()
+def believed_recording(model: WorldModel, steps: Steps, sequences: int = 16) -> State:
+    """The states [N, ...] of a recording [N], each believed with the evidence of its episode; on the model's device.
 
     Nothing is drawn from the random state of the process. ``sequences`` episodes are filtered at a time.
     """
@@ -46,7 +51,8 @@ def believed_features(model: WorldModel, steps: Steps, sequences: int = 16) -> T
             time = torch.arange(int((last - first).max()))
             # Shorter episodes end with their last step, again and again.
             places = torch.minimum(first.unsqueeze(1) + time, last.unsqueeze(1) - 1)
-            features = model.dynamics.features(believed_states(model, recording.select(places))).float()
-            found.append(features[(time < (last - first).unsqueeze(1)).to(device)])
+            real = (time < (last - first).unsqueeze(1)).to(device)
+            states = believed_states(model, recording.select(places))
+            found.append(map_state(lambda x, real=real: x[real], states))
     model.train(training)
-    return torch.cat(found)
+    return map_state(lambda *parts: torch.cat(parts), *found)

@@ -31,7 +31,9 @@ def replay_of(spec: Spec, episodes: int = 12, length: int = 5, **options) -> Rep
     return replay
 
 
-def dream(num_envs: int = 4, discrete: bool = False, ends: float | None = None, **options) -> DreamVectorEnv:
+def dream(
+    num_envs: int = 4, discrete: bool = False, ends: float | None = None, remembers: bool = True, **options
+) -> DreamVectorEnv:
     """A dream of a small model, whose continuation head says ``ends`` everywhere if that is given."""
     spec = spec_of(discrete)
     model = certain_model(spec)
@@ -39,7 +41,8 @@ def dream(num_envs: int = 4, discrete: bool = False, ends: float | None = None, 
         with torch.no_grad():
             last = list(model.continuation.modules())[-1]
             last.weight.zero_(), last.bias.fill_(torch.logit(torch.tensor(1 - ends), eps=1e-7))
-    return DreamVectorEnv(model, replay_of(spec), num_envs, **options)
+    extras = model.dynamics.stored() if remembers else None
+    return DreamVectorEnv(model, replay_of(spec, extras=extras), num_envs, **options)
 
 
 @pytest.mark.parametrize("discrete", [False, True])
@@ -99,13 +102,31 @@ def test_starts_are_beliefs_at_replayed_steps_that_are_no_ends():
     tasks = dream(num_envs=200, context=5, tensors=True)
     features, _ = tasks.reset(seed=0)
     model, generator = tasks.model, torch.Generator().manual_seed(0)
-    steps, _ = tasks.replay.sample(1024, 5, across_episodes=True, generator=generator)
+    steps, _ = tasks.replay.sample(1024, 6, across_episodes=True, generator=generator)
+    steps = steps._replace(extras={name: steps.extras[name] for name in model.dynamics.stored()})
     believed = model.dynamics.features(state_at(model.scene(steps).filtered.states, -1))
     ends = steps.is_last[:, -1]
+    assert tasks.replay.keeps(model.dynamics.stored()) and model.dynamics.stored()
     assert 0.1 < ends.float().mean() < 0.3
     distance = functools.partial(torch.cdist, compute_mode="donot_use_mm_for_euclid_dist")
     assert distance(features, believed[~ends]).min(1).values.max() < 1e-4
     assert distance(features, believed[ends]).min(1).values.min() > 1e-3
+
+
+def test_of_a_replay_without_memories_starts_are_believed_with_their_episodes():
+    tasks = dream(num_envs=200, remembers=False, tensors=True)
+    features, _ = tasks.reset(seed=0)
+    recording = tasks.replay.newest(100)
+    believed = []
+    for t in range(len(recording.reward)):  # from each beginning anew
+        first = int(recording.is_first[: t + 1].nonzero()[-1])
+        steps = recording.select((None, slice(first, t + 1)))
+        believed.append(tasks.model.dynamics.features(state_at(tasks.model.scene(steps).filtered.states, -1))[0])
+    believed, ends = torch.stack(believed), recording.is_last
+    distance = functools.partial(torch.cdist, compute_mode="donot_use_mm_for_euclid_dist")
+    assert distance(features, believed[~ends]).min(1).values.max() < 1e-4
+    assert distance(features, believed[ends]).min(1).values.min() > 1e-3
+    assert len(distance(features, believed[~ends]).min(1).indices.unique()) > 30, "all over the recording"
 
 
 @pytest.mark.parametrize(("ends", "expected"), [(0.0, 0.0), (1.0, 1.0), (0.25, 0.25)])
