@@ -19,15 +19,11 @@ from worldmodel.data import Spec
 from worldmodel.registry import check_fields, unknown_name
 
 
-def recipe(
-    name: str, size: str | None = None, *, terminates: bool = True, images: bool = False, atari: bool = False
-) -> Recipe:
+def recipe(name: str, size: str | None = None, *, terminates: bool = True) -> Recipe:
     """The published configuration called ``name`` at ``size``.
 
     Args:
         terminates: False for tasks whose episodes end by their time limit alone: the model learns no continuation.
-        images: whether the task is seen in images: the train ratio of those.
-        atari: whether it is an Atari game: the train ratio of Atari 100k.
 
     Raises:
         ValueError: an unknown recipe or size, with the nearest.
@@ -39,9 +35,17 @@ def recipe(
     if size not in published.sizes:
         raise ValueError(f"{name} has no size {size!r}: choose from {', '.join(published.sizes)}.")
     built = published.build(size)
-    if published.train_ratios and (images or atari):
-        built = dataclasses.replace(built, train_ratio=min(built.train_ratio, published.train_ratios[atari]))
     return built if terminates else without_continuation(built)
+
+
+def with_train_ratio_of(recipe: Recipe, tasks: gymnasium.vector.VectorEnv) -> Recipe:
+    """The recipe with the train ratio that its published system has for what these tasks show: images, or Atari's games."""
+    ratios = RECIPES[recipe.name].train_ratios if recipe.name in RECIPES else None
+    spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
+    atari = str(getattr(tasks, "task", "")).startswith("ale/")
+    if ratios is None or not (atari or any(entry.kind == "image" for entry in spec.observation.values())):
+        return recipe
+    return dataclasses.replace(recipe, train_ratio=min(recipe.train_ratio, ratios[atari]))
 
 
 def without_continuation(recipe: Recipe) -> Recipe:
@@ -96,9 +100,7 @@ def make(
         )
     spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
     if isinstance(name, str):
-        images = any(entry.kind == "image" for entry in spec.observation.values())
-        atari = str(getattr(tasks, "task", "")).startswith("ale/")
-        name = recipe(name, size, terminates=getattr(tasks, "terminates", True), images=images, atari=atari)
+        name = with_train_ratio_of(recipe(name, size, terminates=getattr(tasks, "terminates", True)), tasks)
     elif size is not None:
         raise ValueError(
             f"A recipe has its size already, {name.size}: leave out size={size!r}, or give the recipe by name."

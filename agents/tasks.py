@@ -56,6 +56,7 @@ def recorded_task(recording: Recording, observed: Sequence[str]) -> dict[str, An
         return told
     if told.get("observation") != "both" or set(observed) != set(recording.pictures(texts=True)):
         return None
+    # What is hidden is part of the state, which pictures alone do not show.
     return told | {"observation": "pixels", "hide": []}
 
 

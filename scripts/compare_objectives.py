@@ -151,7 +151,7 @@ def compare(
         if (name, condition, seed) not in done
     ]
     print(f"{len(todo)} trainings of {command.pretraining.steps} updates; {len(done)} are done already.")
-    began, seen = time.monotonic(), {}
+    began, seen, code = time.monotonic(), {}, code_of()
 
     def reported() -> list[Path]:
         names = dict.fromkeys([*models, *(row["objective"] for row in rows)])  # those of earlier calls as well
@@ -163,7 +163,7 @@ def compare(
             if seen:
                 reported()
             seen = {(seed, condition): episodes_of(recording, condition, seed, command.held_out, spec, targets)}
-        row = {"objective": name, "condition": condition, "seed": seed, "made": made[name], "code": code_of()}
+        row = {"objective": name, "condition": condition, "seed": seed, "made": made[name], "code": code}
         row["how"] = told_of(models[name], command.dynamics.partition(",")[0])
         try:
             row |= compared(command, models[name], spec, targets, seen[seed, condition], execution, seed)

@@ -29,12 +29,11 @@ import envs
 from agents.config_file import read_config
 from agents.filming import FILMS
 from agents.parts import Parts, with_parts
-from agents.recipes import without_continuation
+from agents.recipes import with_train_ratio_of, without_continuation
 from agents.recorded import RecordedTasks
 from agents.run import RESULT, evaluation_envs, render_mode, train_run
 from agents.stopping import Stopped
-from agents.tasks import known_task
-from envs.suites import suite_of
+from agents.tasks import known_task, recorded_task
 from worldmodel.data.recording import Recording
 from worldmodel.loading import CHECKPOINTS
 from worldmodel.registry import first_difference
@@ -71,7 +70,6 @@ def parse(arguments: list[str]) -> TrainCommand:
     first.add_argument("--freeze-encoder", action="store_true")
     first.add_argument("--data", type=Path)
     first.add_argument("--task")
-    first.add_argument("--observation")
     head, _ = first.parse_known_args(arguments)
     parts = Parts(**{part.name: getattr(head, part.name) for part in dataclasses.fields(Parts)})
     if head.resume is not None:
@@ -88,11 +86,8 @@ def parse(arguments: list[str]) -> TrainCommand:
         default = dataclasses.replace(stored, resume=head.resume, logdir=head.resume, encoder=encoder)
     else:
         name = next((a for a in arguments[:1] if not a.startswith("-")), "tdmpc2")
-        task = recorded_task(head.data) if head.data is not None and head.task is None else TaskOptions()
-        suite = suite_of(head.task or task.task)
-        images = (head.observation or task.observation) != "state" or (suite is not None and suite.seen)
-        recipe = agents.recipe(name, head.size, images=images, atari=(head.task or task.task).startswith("ale/"))
-        recipe = with_parts(agents.with_objectives(recipe, head.objectives), parts)
+        task = task_of(head.data) if head.data is not None and head.task is None else TaskOptions()
+        recipe = with_parts(agents.with_objectives(agents.recipe(name, head.size), head.objectives), parts)
         if head.encoder is not None:
             recipe = agents.with_encoder(recipe, head.encoder, freeze=head.freeze_encoder)
         elif head.freeze_encoder:
@@ -121,22 +116,25 @@ def parse(arguments: list[str]) -> TrainCommand:
     return command
 
 
-def recorded_task(folder: Path) -> TaskOptions:
-    """The task that a recording is of, where collect.py made it: seen in pictures where both were recorded."""
+def given(option: str, arguments: list[str]) -> bool:
+    """Whether an option stands on the command line, in either of its spellings."""
+    names = (argument.partition("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--"))
+    return f"__{option}" in names
+
+
+def task_of(folder: Path) -> TaskOptions:
+    """The task that a recording is of, where collect.py made it, seen as it is learned from."""
     recording = Recording(folder)
-    facts = recording.facts.get("task")
+    facts = recorded_task(recording, names_to_learn_from(recording))
     if facts is None or "task" not in facts:
         return TaskOptions(task="")
     if ":" not in facts["task"] and facts["task"] not in envs.task_names():
         print(f"{folder} is of {facts['task']}, which is not installed here: there will be no evaluations.")
         return TaskOptions(task="")
     known = {field.name for field in dataclasses.fields(TaskOptions)} - {"num_envs", "workers"}
-    told = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items() if name in known}
-    task = TaskOptions(**told)
-    if not for_probes(recording):
-        return task
-    # What is hidden is part of the state, which pictures alone do not show.
-    return dataclasses.replace(task, observation="pixels", hide=())
+    return TaskOptions(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items() if name in known}
+    )
 
 
 def make_tasks(command: TrainCommand, **changes: object) -> gymnasium.vector.VectorEnv:
@@ -152,14 +150,11 @@ def make_tasks(command: TrainCommand, **changes: object) -> gymnasium.vector.Vec
 
 
 def names_to_learn_from(recording: Recording) -> list[str]:
-    """Of all that is observed, but for the state that collect.py recorded beside pictures, which is for probes alone."""
-    return recording.pictures(texts=True) if for_probes(recording) else list(recording.spec.observation)
-
-
-def for_probes(recording: Recording) -> bool:
-    """Whether the state stands beside the recording's pictures for probes alone, and nobody asked to see both."""
+    """Of all that is observed, but for the state that collect.py recorded beside pictures for probes alone, unasked."""
     beside = (recording.facts.get("task") or {}).get("observation") == "both"
-    return beside and recording.facts.get("for_probes", True)
+    if beside and recording.facts.get("for_probes", True):
+        return recording.pictures(texts=True)
+    return list(recording.spec.observation)
 
 
 def imagination_in_words(logdir: Path) -> str:
@@ -182,6 +177,8 @@ def main() -> None:
             raise ValueError(f"{logdir} holds a run already: go on with --resume {logdir}, or give a new --logdir.")
         tasks = make_tasks(command, render_mode="rgb_array" if run.trainer.watch else None)
         recipe = run.recipe if getattr(tasks, "terminates", True) else without_continuation(run.recipe)
+        if command.resume is None and not given("train_ratio", sys.argv[1:]):
+            recipe = with_train_ratio_of(recipe, tasks)
         run = dataclasses.replace(run, recipe=recipe)
         pretrained = command.encoder if command.resume is None else None
         agent = agents.make(recipe, tasks, encoder=pretrained, freeze_encoder=command.freeze_encoder, seed=run.seed)

@@ -121,9 +121,10 @@ class DreamVectorEnv(VectorEnv):
         """States [starts] that were believed at replayed steps, the last of each episode left out."""
         stored = self.model.dynamics.stored()
         if stored and not self.replay.keeps(stored):
-            states, weights = self._memories
-            chosen = torch.randint(len(weights), (self._count,), generator=self._windows).to(self.device)
-            self._starts, self._weights = map_state(lambda tensor: tensor[chosen], states), weights[chosen]
+            states, count = self._memories
+            chosen = torch.randint(count, (self._count,), generator=self._windows).to(self.device)
+            self._starts = map_state(lambda tensor: tensor[chosen], states)
+            self._weights = torch.ones(self._count, device=self.device)
             return
         length = self._context + bool(stored)
         steps, _ = self.replay.sample(
@@ -139,16 +140,16 @@ class DreamVectorEnv(VectorEnv):
             )
 
     @functools.cached_property
-    def _memories(self) -> tuple[State, Tensor]:
-        """The states [M] believed at the replay's newest steps, and whether each leads on, as weights [M]."""
+    def _memories(self) -> tuple[State, int]:
+        """The states [M, ...] believed at those of the replay's newest steps that are no episode's last, and M."""
         rings = self.replay.num_envs
         newest = (from_a_beginning(self.replay.newest(MEMORIES // rings, ring)) for ring in range(rings))
         parts = [part for part in newest if len(part.reward)]
         found = [believed_recording(self.model, part) for part in parts]
-        goes_on = torch.cat([~part.is_last for part in parts]).float().to(self.device)
+        goes_on = torch.cat([~part.is_last for part in parts]).to(self.device)
         if not goes_on.any():
             raise ValueError("Every replayed step is an episode's last: give a replay of longer episodes.")
-        return map_state(lambda *tensors: torch.cat(tensors), *found), goes_on
+        return map_state(lambda *tensors: torch.cat(tensors)[goes_on], *found), int(goes_on.sum())
 
     def _fresh(self) -> State:
         """Where N episodes start."""

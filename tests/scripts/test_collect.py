@@ -72,8 +72,8 @@ def test_a_recording_is_of_one_task(tmp_path):
         said = command("collect.py", "--task", other, *repeat, *arguments)
         assert said.code == 2 and f"holds episodes of {name}=" in said.error and "a folder of their own" in said.error
     recording = Recording(tmp_path)
-    rewards = {tuple(steps.action.flatten().tolist()) for steps in recording.episodes()}
-    assert len(recording) == 4 == len(rewards), "no episode twice, although the seeds overlap"
+    actions = {tuple(steps.action.flatten().tolist()) for steps in recording.episodes()}
+    assert len(recording) == 4 == len(actions), "no episode twice, although the seeds overlap"
     command(
         "collect.py", "--task", "dmc/cartpole-swingup", "--time-limit", 6, "--episodes", 1, "--out", tmp_path / "other"
     )

@@ -283,3 +283,22 @@ def test_the_model_is_loaded_from_the_folder_alone(whole, tmp_path):
     assert all(torch.equal(v, weights(whole[0])[k]) for k, v in model.state_dict().items() if k in weights(whole[0]))
     with pytest.raises(FileNotFoundError, match="No checkpoint in"):
         worldmodel.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "ratio"),
+    [
+        ([], 1024),
+        (["--observation", "pixels", "--image-size", "16"], 512),
+        (["--observation", "pixels", "--image-size", "16", "--train-ratio", "1024"], 1024),
+    ],
+)
+def test_the_train_ratio_is_that_of_what_is_seen_unless_it_is_given(tmp_path, options, ratio):
+    plain = [*TINY_DREAMER]
+    place = plain.index("--train-ratio")
+    del plain[place : place + 2]
+    said = command(
+        "train.py", "dreamerv3", *plain, "--task", "Pendulum-v1", "--steps", 5, *options, "--logdir", tmp_path
+    )
+    assert said.code == 0, said.error
+    assert f"Train ratio {ratio}:" in said.out

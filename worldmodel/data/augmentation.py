@@ -150,7 +150,8 @@ def pixel_noise(observation: dict[str, Tensor], deviation: float, each_step: boo
     """Images with noise of their own in every pixel, of every step or the same throughout a sequence."""
 
     def noisy(images: Tensor) -> Tensor:
-        return (images.float() + 255 * deviation * _normal(images.float(), each_step)).clamp(0, 255)
+        pixels = images.float()
+        return (pixels + 255 * deviation * _normal(pixels, each_step)).clamp(0, 255)
 
     return {name: noisy(value) if value.ndim == 5 else value for name, value in observation.items()}
 
