@@ -12,11 +12,12 @@ import numpy as np
 
 from agents.watching import CAPACITY, Watch, picture
 from worldmodel.data import Replay
+from worldmodel.data.episodes import from_a_beginning
 from worldmodel.model import WorldModel
 from worldmodel.visualize import Imagination, Inspection, imagine, latent_map, window_indices
 from worldmodel.visualize.files import save_frames, write_gif, write_picture
 from worldmodel.visualize.inspection import InspectionConfig, unfitted
-from worldmodel.visualize.windows import from_a_beginning, lead_of, with_lead
+from worldmodel.visualize.windows import lead_of, with_lead
 
 log = logging.getLogger("worldmodel")
 

@@ -13,10 +13,18 @@ from functools import partial
 from typing import Any
 
 import gymnasium
-from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.envs.registration import EnvSpec
 
 from envs import dmc, opengl, suites
-from envs.distractions import distraction
+from envs.checks import (
+    check_distractions,
+    check_hidden,
+    check_integer,
+    check_numbers,
+    check_options,
+    check_views,
+    renders,
+)
 from envs.sentences import EXAMPLE
 from envs.task_config import TaskConfig
 from envs.vector import InProcessVectorEnv, TaskDescription, TaskVectorEnv
@@ -107,7 +115,7 @@ def make_single(task: str, *, index: int = 0, **arguments: Any) -> gymnasium.Env
     for name in ("num_envs", "workers", "deadline"):
         if name in arguments:
             raise ValueError(f"{name} is of vector environments, of which make_single makes none; use envs.make.")
-    _check_integer("index", index, 0)
+    check_integer("index", index, 0)
     bound = inspect.signature(make).bind(task, **arguments)
     bound.apply_defaults()
     options = bound.arguments.pop("options")
@@ -131,17 +139,18 @@ def _planned(arguments: dict[str, Any], options: dict[str, Any]) -> tuple[TaskCo
     )
     fast_rendering, distractions, hide = (arguments[name] for name in ("fast_rendering", "distractions", "hide"))
     spec, suite = _find(task), suites.suite_of(task)
-    _check_options(task, spec, options)
+    own = [name for name in inspect.signature(make).parameters if name not in ("task", "options")]
+    check_options(task, spec, options, own)
     action_repeat = arguments["action_repeat"]
     if action_repeat is None:
         action_repeat = suite.action_repeat if suite else 1
-    _check_numbers(arguments | {"action_repeat": action_repeat, "workers": arguments["workers"] or 0})
+    check_numbers(arguments | {"action_repeat": action_repeat, "workers": arguments["workers"] or 0})
     if fast_rendering:
         options = {**options, "fast_rendering": True}
     pixels = observation != "state" or (suite is not None and suite.seen)
-    _check_views(task, spec, observation, pixels, fast_rendering, render_mode)
-    _check_distractions(distractions, pixels)
-    _check_hidden(hide, observation)
+    check_views(task, spec, observation, pixels, fast_rendering, render_mode)
+    check_distractions(distractions, pixels)
+    check_hidden(hide, observation)
     sentences = arguments["sentences"]
     if sentences is not None and not (isinstance(sentences, str) and sentences):
         raise ValueError(
@@ -182,55 +191,6 @@ def _makeable(task: str) -> Iterator[None]:
         raise ValueError(f"{task} cannot be made here: {_first_line(error)}") from error
 
 
-def _check_numbers(arguments: dict[str, Any]) -> None:
-    """Raise ValueError, naming it, for a number that ``make`` cannot take."""
-    least = {"image_size": 1, "num_envs": 1, "action_repeat": 1, "seed": 0, "workers": 0}
-    for name, minimum in least.items():
-        _check_integer(name, arguments[name], minimum)
-    num_envs, workers, deadline = (arguments[name] for name in ("num_envs", "workers", "deadline"))
-    if workers > num_envs:
-        raise ValueError(f"workers={workers} is more than num_envs={num_envs}; use workers={num_envs} or fewer.")
-    if arguments["time_limit"] is not None:
-        _check_integer("time_limit", arguments["time_limit"], 1)
-    if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not 0 < deadline < math.inf:
-        raise ValueError(f"deadline={deadline!r} is not accepted; give a number of seconds above 0, such as 60.0.")
-    if "max_episode_steps" in arguments:
-        raise ValueError("max_episode_steps is given as time_limit here; use time_limit=...")
-
-
-def _check_views(
-    task: str, spec: EnvSpec, observation: str, pixels: bool, fast_rendering: bool, render_mode: str | None
-) -> None:
-    """Raise ValueError where the task cannot be seen as is asked."""
-    if observation not in ("state", "pixels", "both"):
-        raise ValueError(f"observation={observation!r} is not available; use observation='state', 'pixels' or 'both'.")
-    if fast_rendering and spec.namespace != "dmc":
-        raise ValueError("fast_rendering=True is for dm_control tasks alone; leave it out.")
-    if pixels and not _renders(spec):
-        raise ValueError(f"{task} renders no frames (render_mode='rgb_array'): use observation='state'.")
-    if render_mode is not None and not _renders(spec, render_mode):
-        modes = ", ".join(repr(mode) for mode in _render_modes(spec) or ()) or "none"
-        raise ValueError(f"{task} has no render_mode={render_mode!r}; it has {modes}.")
-
-
-def _check_distractions(distractions: Sequence[str], pixels: bool) -> None:
-    if isinstance(distractions, str):
-        raise ValueError(f"distractions={distractions!r} is not accepted; give a list, [{distractions!r}].")
-    for given in distractions:
-        distraction(given)
-    if distractions and not pixels:
-        raise ValueError("distractions change pixels, and none are observed; add observation='pixels' or 'both'.")
-
-
-def _check_hidden(hide: Sequence[str | int], observation: str) -> None:
-    if isinstance(hide, str | int):
-        raise ValueError(f"hide={hide!r} is not accepted; give a list, [{hide!r}].")
-    if hide and observation == "pixels":
-        raise ValueError(
-            "hide leaves out parts of the task's own observation, and only its frames are observed; leave it out."
-        )
-
-
 def _find(task: str) -> EnvSpec:
     if not isinstance(task, str):
         raise TypeError(f"task={task!r} is not a name; give one such as 'CartPole-v1' or 'dmc/walker-walk'.")
@@ -257,59 +217,15 @@ def _find(task: str) -> EnvSpec:
     raise ValueError(f"There is no task {task!r}; {advice}")
 
 
-def _creator(spec: EnvSpec) -> Any:
-    """What makes the task's environments; None where that cannot even be imported."""
-    try:
-        return load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
-    except (gymnasium.error.Error, ImportError, AttributeError):
-        return None
-
-
-def _render_modes(spec: EnvSpec) -> list[str] | None:
-    """As far as can be seen without making the task; None where nothing is said."""
-    return getattr(_creator(spec), "metadata", {}).get("render_modes")
-
-
-def _renders(spec: EnvSpec, mode: str = "rgb_array") -> bool:
-    """Whether the task gives frames, as far as can be seen without making it."""
-    modes = _render_modes(spec)
-    return modes is None or mode in modes
-
-
-def _check_options(task: str, spec: EnvSpec, options: dict[str, Any]) -> None:
-    """Raise ValueError for an argument that neither ``make`` nor the task has, with the nearest that there are."""
-    creator = _creator(spec)
-    if creator is None:
-        return
-    known = inspect.signature(creator).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-        return
-    own = [name for name in inspect.signature(make).parameters if name not in ("task", "options")]
-    names = [*own, *(name for name in known if name not in own)]
-    for option in options:
-        if option not in known and option != "max_episode_steps":
-            nearest = difflib.get_close_matches(option, names, n=2, cutoff=0.5)
-            advice = f"did you mean {' or '.join(nearest)}?" if nearest else f"accepted are {', '.join(names)}."
-            raise ValueError(f"{task} has no argument {option!r}; {advice}")
-
-
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
 def _draws_here(spec: EnvSpec) -> bool:
     """Whether the task gives frames on this machine: MuJoCo's tasks need OpenGL."""
-    if not _renders(spec) or (spec.namespace != "dmc" and "mujoco" not in str(spec.entry_point)):
-        return _renders(spec)
+    if not renders(spec) or (spec.namespace != "dmc" and "mujoco" not in str(spec.entry_point)):
+        return renders(spec)
     opengl.choose_backend()
     if not (works := opengl.rendering_works()):
         log.warning("Episodes are not filmed. %s", opengl.MISSING)
     return works
-
-
-def _check_integer(name: str, value: Any, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        example = {"image_size": 64}.get(name, minimum)
-        raise ValueError(
-            f"{name}={value!r} is not accepted; give a whole number of at least {minimum}, such as {name}={example}."
-        )

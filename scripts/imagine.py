@@ -23,10 +23,11 @@ import worldmodel
 from agents.config_file import read_config
 from agents.execution import named_device
 from agents.watching import load_recording
+from worldmodel.data.episodes import from_a_beginning
 from worldmodel.loading import find_checkpoint
 from worldmodel.visualize.files import check_rate, check_suffix, save_frames
 from worldmodel.visualize.inspection import InspectionConfig
-from worldmodel.visualize.windows import LEAD, from_a_beginning, lead_of, with_lead
+from worldmodel.visualize.windows import LEAD, lead_of, with_lead
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from agents.adapters.beliefs import feature_space
 from worldmodel import WorldModel
+from worldmodel.believing import believed_recording
 from worldmodel.data import Replay
+from worldmodel.data.episodes import from_a_beginning
 from worldmodel.dynamics import State, map_state, where_first
-from worldmodel.visualize.believing import believed_recording
-from worldmodel.visualize.windows import from_a_beginning
 
 MEMORIES = 10_000
 

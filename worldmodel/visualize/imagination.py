@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldmodel.believing import believed_states
 from worldmodel.data import Steps
 from worldmodel.dynamics import map_state, state_at
-from worldmodel.visualize.believing import believed_states
 from worldmodel.visualize.files import save_frames, write_gif
 
 if TYPE_CHECKING:

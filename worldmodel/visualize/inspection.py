@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from worldmodel.believing import believed_features
 from worldmodel.data import Entry, Spec, Steps
+from worldmodel.data.episodes import from_a_beginning
 from worldmodel.decoders import DecoderConfig, ImageDecoderConfig, SeveralDecoderConfig, VectorDecoderConfig, decoders
-from worldmodel.visualize.believing import believed_features
-from worldmodel.visualize.windows import from_a_beginning
 
 if TYPE_CHECKING:
     from worldmodel.model import WorldModel

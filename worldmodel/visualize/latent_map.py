@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldmodel.believing import believed_features
 from worldmodel.data import Steps
-from worldmodel.visualize.believing import believed_features
+from worldmodel.data.episodes import episodes, from_a_beginning
 from worldmodel.visualize.drawing import FAINT, canvas, colours, write
-from worldmodel.visualize.windows import episodes, from_a_beginning
 
 if TYPE_CHECKING:
     from worldmodel.model import WorldModel

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.data import Steps
+from worldmodel.data.episodes import episodes
 
 # Steps before a window that are seen as well, at most: where an agent acts it remembers its episode. A recurrent model that has
 # learned from remembered states alone may never find out where it is, if it begins amid an episode.
@@ -27,12 +28,6 @@ def lead_of(is_first: Tensor, places: Tensor, most: int = LEAD) -> int:
     begin, _ = episodes(is_first)
     starts = places[:, 0].contiguous()
     return min(int((starts - begin[torch.searchsorted(begin, starts, right=True) - 1]).max()), most)
-
-
-def from_a_beginning(steps: Steps) -> Steps:
-    """A recording [N] without the episode whose beginning it lacks, where that is less than half of it."""
-    whole = int(steps.is_first.int().argmax()) if steps.is_first.any() else 0
-    return steps.select(slice(whole, None)) if 2 * whole < len(steps.reward) else steps
 
 
 def with_lead(steps: Steps, places: Tensor, lead: int) -> Steps:
@@ -74,11 +69,3 @@ def window_indices(is_first: Tensor, length: int, count: int, seed: int = 0) -> 
     deepest = max(len(own) for own in starts)
     chosen = [own[turn] for turn in range(deepest) for own in starts if turn < len(own)][:count]
     return torch.tensor(chosen).unsqueeze(1) + torch.arange(length)
-
-
-def episodes(is_first: Tensor) -> tuple[Tensor, Tensor]:
-    """Resets [N] → where each episode begins and ends, [K] each, the last step not included; the first may be cut."""
-    starts = is_first.clone()
-    starts[0] = True
-    begin = starts.nonzero().flatten()
-    return begin, torch.cat([begin[1:], begin.new_tensor([len(is_first)])])

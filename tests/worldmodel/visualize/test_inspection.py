@@ -8,12 +8,12 @@ import pytest
 import small
 import torch
 
+from worldmodel.believing import believed_features, believed_states
 from worldmodel.data import Entry, Steps
 from worldmodel.decoders import ImageDecoderConfig, SeveralDecoderConfig, VectorDecoderConfig
 from worldmodel.dynamics import RSSMConfig
 from worldmodel.objectives import ReconstructionConfig
 from worldmodel.visualize import inspect
-from worldmodel.visualize.believing import believed_features, believed_states
 from worldmodel.visualize.inspection import InspectionConfig, unfitted
 
 SIDE = 8

@@ -9,9 +9,10 @@ import small
 import torch
 
 from worldmodel.data import Steps
+from worldmodel.data.episodes import from_a_beginning
 from worldmodel.visualize import latent_map, window_indices, windows
 from worldmodel.visualize.latent_map import principal_components
-from worldmodel.visualize.windows import from_a_beginning, lead_of, with_lead
+from worldmodel.visualize.windows import lead_of, with_lead
 
 
 def recording(lengths: list[int], first: bool = True) -> Steps:

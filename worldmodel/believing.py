@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from worldmodel.data import Steps
+from worldmodel.data.episodes import episodes
 from worldmodel.dynamics import State, map_state, state_at
 from worldmodel.scene import Scene
-from worldmodel.visualize.windows import episodes
 
 if TYPE_CHECKING:
     from worldmodel.model import WorldModel
