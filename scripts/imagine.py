@@ -2,9 +2,11 @@
 
     python scripts/imagine.py runs/walker --context 5 --horizon 45 --samples 3 --out dream.gif
     python scripts/imagine.py runs/walker --out dream.png --map latents.png
+    python scripts/imagine.py runs/cpc --data data/reacher
 
-The steps are the last of the run's first environment, as its newest checkpoint has them: no environment is made. A model
-without a decoder is looked at through an inspection decoder, which is trained here, in seconds to a minute.
+The steps are the last of the run's first environment, as its newest checkpoint has them: no environment is made. With --data they
+are the last episodes of a recording, of which a pretraining shows those that it left for probes, of its own one if none is given.
+A model without a decoder is looked at through an inspection decoder, which is trained here, in seconds to a minute.
 """
 
 from __future__ import annotations
@@ -16,15 +18,11 @@ from typing import Annotated
 
 import tyro
 from command import check_folder, one_sentence_errors
-from train import TrainCommand
 from tyro.conf import Positional, arg
 
 import worldmodel
-from agents.config_file import read_config
 from agents.execution import named_device
-from agents.watching import load_recording
-from worldmodel.data.episodes import from_a_beginning
-from worldmodel.loading import find_checkpoint
+from agents.looking import look_at
 from worldmodel.visualize.files import check_rate, check_suffix, save_frames
 from worldmodel.visualize.inspection import InspectionConfig
 from worldmodel.visualize.windows import LEAD, lead_of, with_lead
@@ -33,7 +31,9 @@ from worldmodel.visualize.windows import LEAD, lead_of, with_lead
 @dataclass(frozen=True)
 class ImagineCommand:
     logdir: Positional[Path]
-    """The run's folder."""
+    """The folder of a training, or of a pretraining with dynamics."""
+    data: Path | None = None
+    """The folder of a recording (collect.py --out) to show it on."""
     out: Path = Path("dream.gif")
     """The film, .gif or .mp4, or .png for a contact sheet."""
     context: int = 5
@@ -68,14 +68,7 @@ def main() -> None:
             check_folder(command.map, "--map")
         if min(command.context, command.horizon, command.samples, command.sequences) < 1 or command.lead < 0:
             raise ValueError("Context, horizon, samples and sequences are at least 1 each, the lead at least 0.")
-        model = worldmodel.load(command.logdir, named_device(command.device))
-        run = read_config(command.logdir, TrainCommand)
-        steps, spec = load_recording(command.logdir)
-        steps = from_a_beginning(steps)
-        title = (
-            f"{run.task.task if run.task else 'own task'}, {run.run.recipe.name} {run.run.recipe.size}, "
-            f"{int(find_checkpoint(command.logdir).name):,} steps"
-        )
+        model, steps, spec, title = look_at(command.logdir, command.data, named_device(command.device))
         started = time.monotonic()
         length = command.context + command.horizon
         places = worldmodel.visualize.window_indices(steps.is_first, length, command.sequences, command.seed)

@@ -13,7 +13,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import tyro
@@ -23,7 +23,7 @@ from rich.table import Table
 from tyro.conf import Positional
 
 import agents
-from agents.config_file import read_config
+from agents.looking import left_out_by
 from worldmodel import Representation, load_representation
 from worldmodel.data import Steps
 from worldmodel.data.augmentation import random_shift
@@ -111,18 +111,6 @@ def main() -> None:
             show_disentanglement(console, pair["learned"], {name: test for name, (_, test) in found.items()})
         if command.out is not None:
             write(command.out, rows)
-
-
-def left_out_by(run: Path) -> float:
-    """The share of the episodes that a pretraining left for probes; 0.2 where it left none, or where nothing is known of one."""
-    try:
-        told = read_config(run, dict[str, Any]).get("run")
-    except FileNotFoundError:  # a checkpoint, or a name on the Hub
-        told = None
-    share = told.get("held_out") if isinstance(told, dict) else None
-    if share == 0:
-        print("The pretraining learned from every episode: those that are asked about are among them.", file=sys.stderr)
-    return share or 0.2
 
 
 def show(console: Console, rows: list[tuple[str, Knowledge]], targets: list[str], command: ProbeCommand) -> None:

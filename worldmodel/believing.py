@@ -13,12 +13,12 @@ from worldmodel.dynamics import State, map_state, state_at
 from worldmodel.scene import Scene
 
 if TYPE_CHECKING:
-    from worldmodel.model import WorldModel
+    from worldmodel.representation import Representation
 
 AT_ONCE = 64  # steps of each sequence whose pictures are in memory together
 
 
-def believed_states(model: WorldModel, steps: Steps) -> State:
+def believed_states(model: Representation, steps: Steps) -> State:
     """The states [B, T, ...] of sequences [B, T], each believed with all evidence before it; on the model's device."""
     device = next(model.parameters()).device
     state, action, found = None, None, []
@@ -29,13 +29,15 @@ def believed_states(model: WorldModel, steps: Steps) -> State:
     return map_state(lambda *parts: torch.cat(parts, dim=1), *found)
 
 
-def believed_features(model: WorldModel, steps: Steps, sequences: int = 16) -> Tensor:
+def believed_features(model: Representation, steps: Steps, sequences: int = 16) -> Tensor:
     """The features [N, F] of a recording [N], as ``believed_recording`` has the states."""
-    return model.dynamics.features(believed_recording(model, steps, sequences)).float()
+    states = believed_recording(model, steps, sequences)
+    assert model.dynamics is not None, "states are a dynamics model's"
+    return model.dynamics.features(states).float()
 
 
 @torch.no_grad()
-def believed_recording(model: WorldModel, steps: Steps, sequences: int = 16) -> State:
+def believed_recording(model: Representation, steps: Steps, sequences: int = 16) -> State:
     """The states [N, ...] of a recording [N], each believed with the evidence of its episode; on the model's device.
 
     Nothing is drawn from the random state of the process. ``sequences`` episodes are filtered at a time.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from worldmodel.dynamics import (
 )
 from worldmodel.encoders import EncoderConfig, VectorEncoderConfig, encoders
 from worldmodel.heads import ContinuationHead, ContinuationHeadConfig, RewardHeadConfig, TwoHotHead
-from worldmodel.objectives import ConsistencyConfig, Objective, ObjectiveConfig, Outcome, objectives
+from worldmodel.objectives import ConsistencyConfig, ObjectiveConfig, Outcome, objectives
 from worldmodel.representation import Representation
 from worldmodel.scene import Scene, Source, weighted_mean
 
@@ -132,17 +132,6 @@ class WorldModel(Representation):
         check_replaceable(Path(folder), (MODEL, WEIGHTS))
         with writing(Path(folder)) as beside:
             write_model(self, beside)
-
-    def decode(self, features: Tensor) -> dict[str, Tensor]:
-        """Features [..., F] → observations [..., *shape] by name, by the decoders that objectives learned; {} without any.
-
-        Where several give one back, it is by the first of them.
-        """
-        decoded: dict[str, Tensor] = {}
-        for objective in self.objectives:
-            if (decoder := cast(Objective, objective).decoder) is not None:
-                decoded = decoder(features) | decoded
-        return decoded
 
     def outcomes(self, departure: Tensor, action: Tensor, arrival: Tensor) -> tuple[Tensor, Tensor]:
         """Features before [..., F], action [..., A], features after [..., F] → reward [...], continuation [...]."""

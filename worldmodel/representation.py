@@ -103,6 +103,17 @@ class Representation(nn.Module):
             raise ValueError("This representation was not told what it observes: give worldmodel.Belief its spec.")
         return Belief(self, self.spec, num_envs, draw=draw)
 
+    def decode(self, features: Tensor) -> dict[str, Tensor]:
+        """Features [..., F] → observations [..., *shape] by name, by the decoders that objectives learned; {} without any.
+
+        Where several give one back, it is by the first of them.
+        """
+        decoded: dict[str, Tensor] = {}
+        for objective in self.objectives:
+            if (decoder := cast(Objective, objective).decoder) is not None:
+                decoded = decoder(features) | decoded
+        return decoded
+
     def save(self, folder: str | Path) -> None:
         """Write configuration, spec and weights, which ``worldmodel.load_representation`` reads; an earlier one is replaced.
 

@@ -47,6 +47,24 @@ def test_short_episodes_are_shown_whole_and_that_is_said(run, tmp_path):
     )
 
 
+def test_a_run_is_shown_on_a_recording_with_its_pictures(tmp_path_factory, tmp_path):
+    folder = tmp_path_factory.mktemp("recorded")
+    tasks = {"Pendulum-v1": ["--image-size", 16, "--time-limit", 12], "CartPole-v1": ["--image-size", 16]}
+    for task, options in tasks.items():
+        arguments = ["--task", task, "--observation", "both", *options, "--episodes", 3, "--out", folder / task]
+        said = command("collect.py", *arguments)
+        assert said.code == 0, said.error
+    logdir = folder / "run"
+    said = command("train.py", "tdmpc2", *TINY, "--task", "Pendulum-v1", "--steps", 40, "--logdir", logdir)
+    assert said.code == 0, said.error
+    options = ["--horizon", 5, *QUICK, "--out", tmp_path / "dream.png"]
+    said = command("imagine.py", logdir, "--data", folder / "Pendulum-v1", *options)
+    assert said.code == 0, said.error
+    assert "Inspection decoder for state, image" in said.out
+    said = command("imagine.py", logdir, "--data", folder / "CartPole-v1", *options)
+    assert said.code == 2 and "is a recording of another task" in said.error
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -9,7 +9,9 @@ import torch
 from commands import TINY_DREAMER, command, started
 
 import worldmodel
+from agents.looking import look_at
 from agents.run import alone_in
+from worldmodel.data.recording import Recording
 
 SMALL = ["--batch-size", 4, "--batch-length", 6, "--compile", "no", "--precision", "float32", "--device", "cpu"]
 ENCODER = ["--size", "1m", "--model.encoder.images.depth", 2]
@@ -68,6 +70,23 @@ def test_variables_are_probed_for_disentanglement_in_the_episodes_that_were_left
     assert "variables" in said.out and "MIG" in said.out
     said = command("probe.py", tmp_path, "--data", data, "--labels", 60)
     assert said.code == 2 and "60 labels are more than the 42 steps" in said.error
+
+
+def test_what_a_pretraining_with_dynamics_imagines_is_seen_on_the_episodes_that_it_left(data, pretrained, tmp_path):
+    arguments = ["--data", data, *ENCODER, *SMALL, "--dynamics", "rssm", "--model.dynamics.deterministic", 16]
+    said = command("pretrain.py", "cpc", *arguments, "--steps", 2, "--held-out", 0.4, "--out", tmp_path / "run")
+    assert said.code == 0, said.error
+    look = look_at(tmp_path / "run")
+    left = list(Recording(data).episodes(range(3, 5)))
+    assert torch.equal(look.steps.observation["image"], torch.cat([steps.observation["image"] for steps in left]))
+    assert look.title == "dmc/reacher-easy, cpc 1m, 2 updates"
+    options = ["--horizon", 10, "--inspection.updates", 5, "--device", "cpu", "--out", tmp_path / "dream.png"]
+    said = command("imagine.py", tmp_path / "run", *options, "--map", tmp_path / "map.png")
+    assert said.code == 0, said.error
+    assert "Inspection decoder for image" in said.out and "10 steps ahead" in said.out
+    assert (tmp_path / "dream.png").is_file() and (tmp_path / "map.png").is_file()
+    said = command("imagine.py", pretrained, *options)
+    assert said.code == 2 and "holds an encoder alone, which imagines nothing" in said.error
 
 
 def test_the_same_command_goes_on_and_another_is_refused(data, pretrained):

@@ -15,10 +15,11 @@ from torch import Tensor
 from worldmodel.believing import believed_states
 from worldmodel.data import Steps
 from worldmodel.dynamics import map_state, state_at
+from worldmodel.model import WorldModel
 from worldmodel.visualize.files import save_frames, write_gif
 
 if TYPE_CHECKING:
-    from worldmodel.model import WorldModel
+    from worldmodel.representation import Representation
 
 Decode = Callable[[Tensor], dict[str, Tensor]]
 
@@ -37,8 +38,8 @@ class Imagination:
     """[N, B, T, *shape]"""
     reward: Tensor
     """[B, T]"""
-    imagined_reward: Tensor
-    """[N, B, T]; NaN at the first step, which nothing led to."""
+    imagined_reward: Tensor | None
+    """[N, B, T]; NaN at the first step, which nothing led to. None for a representation, which has not learned rewards."""
     goes_on: Tensor
     """[B, T]: 0 where the world ended."""
     imagined_continuation: Tensor | None
@@ -62,7 +63,8 @@ class Imagination:
     @property
     def samples(self) -> int:
         """N"""
-        return self.imagined_reward.shape[0]
+        drawn = [one for one in (self.imagined_reward, *self.imagined.values()) if one is not None]
+        return drawn[0].shape[0] if drawn else 1
 
     def errors(self) -> tuple[Tensor, Tensor]:
         """Error by horizon of what is shown, and of "nothing changes any more": [B, H] each.
@@ -130,7 +132,7 @@ class Imagination:
 
 @torch.no_grad()
 def imagine(
-    model: WorldModel,
+    model: Representation,
     steps: Steps,
     *,
     context: int = 5,
@@ -148,6 +150,7 @@ def imagine(
     shown once, however many samples are asked for.
 
     Args:
+        model: a world model, or a representation with dynamics, of which neither reward nor continuation is shown.
         steps: [B, T] or [T], each sequence inside one episode, but for its lead.
         context: steps that are seen, at least 1.
         horizon: steps that are imagined; None for all that are left.
@@ -157,8 +160,10 @@ def imagine(
 
     Raises:
         TypeError: something else than steps.
-        ValueError: too few steps, or an episode that ends inside a sequence.
+        ValueError: too few steps, an episode that ends inside a sequence, or an encoder alone, which imagines nothing.
     """
+    if model.dynamics is None:
+        raise ValueError("An encoder alone imagines nothing: give a representation with dynamics, such as rssm.")
     steps = _sequences(steps, context, horizon, lead, samples).to(next(model.parameters()).device)
     samples = samples if model.dynamics.stochastic else 1
     training = model.training
@@ -172,20 +177,25 @@ def imagine(
         def repeated(tensor: Tensor) -> Tensor:
             return tensor.repeat(samples, *[1] * (tensor.ndim - 1))
 
-        start = map_state(repeated, state_at(believed, context - 1))
-        rollout = model.imagine(start, repeated(steps.action[:, context - 1 : -1]))
+        state, dreams = map_state(repeated, state_at(believed, context - 1)), []
+        for action in repeated(steps.action[:, context - 1 : -1]).unbind(1):
+            state = model.dynamics.step(state, action)
+            dreams.append(model.dynamics.features(state).float())
     all_believed = model.dynamics.features(believed).float()
     seen = all_believed[:, :context].expand(samples, batch, context, -1)
-    dreamt = rollout.features[:, 1:].float().unflatten(0, (samples, batch))
+    dreamt = torch.stack(dreams, dim=1).unflatten(0, (samples, batch))
     features = torch.cat([seen, dreamt], dim=2)
-    actions = steps.action[:, :-1].expand(samples, -1, -1, -1)
-    reward, continuation = model.outcomes(features[:, :, :-1], actions, features[:, :, 1:])
+    reward = continuation = None
+    if isinstance(model, WorldModel):
+        actions = steps.action[:, :-1].expand(samples, -1, -1, -1)
+        reward, continuation = model.outcomes(features[:, :, :-1], actions, features[:, :, 1:])
+        continuation = continuation if model.continuation is not None else None
     own = model.decode(features)
     decoded = (inspection(features) if inspection is not None else {}) | own
     model.train(training)
 
-    def led_to(value: Tensor) -> Tensor:
-        return torch.nn.functional.pad(value.float(), (1, 0), value=float("nan")).cpu()
+    def led_to(value: Tensor | None) -> Tensor | None:
+        return None if value is None else torch.nn.functional.pad(value.float(), (1, 0), value=float("nan")).cpu()
 
     def distance(error: Tensor) -> Tensor:
         return error.square().flatten(3).mean((0, 3)).sqrt().cpu()
@@ -197,7 +207,7 @@ def imagine(
         reward=steps.reward.cpu(),
         imagined_reward=led_to(reward),
         goes_on=(~steps.is_terminal).float().cpu(),
-        imagined_continuation=led_to(continuation) if model.continuation is not None else None,
+        imagined_continuation=led_to(continuation),
         latent_error=distance(dreamt - all_believed[:, context:]),
         latent_baseline=distance((all_believed[:, context - 1 : context] - all_believed[:, context:]).unsqueeze(0)),
         context=context,

@@ -17,7 +17,7 @@ from worldmodel.data.episodes import from_a_beginning
 from worldmodel.decoders import DecoderConfig, ImageDecoderConfig, SeveralDecoderConfig, VectorDecoderConfig, decoders
 
 if TYPE_CHECKING:
-    from worldmodel.model import WorldModel
+    from worldmodel.representation import Representation
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Inspection(nn.Module):
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         return self.decoder(features)
 
-    def fit(self, model: WorldModel, steps: Steps, seed: int = 0, unseen: Tensor | None = None) -> float:
+    def fit(self, model: Representation, steps: Steps, seed: int = 0, unseen: Tensor | None = None) -> float:
         """Learn to give back what was seen in a recording [N], which also holds the entries that the model does not observe.
 
         Neither the model nor the random state of the process is touched; a second call goes on from the first.
@@ -81,7 +81,7 @@ class Inspection(nn.Module):
         rows = believed_features(model, steps)
         observation = {name: value.to(device) for name, value in steps.observation.items()}
         places, used = torch.arange(len(rows)), torch.ones(len(rows), dtype=torch.bool)
-        if not self.entries.keys() <= model.spec.observation.keys():
+        if model.spec is None or not self.entries.keys() <= model.spec.observation.keys():
             used &= ~steps.is_last.cpu()  # frames of last steps are those of the steps before
         self.held_out = unseen is not None and 2 * unseen.numel() <= len(rows)
         if unseen is not None and self.held_out:
@@ -108,7 +108,7 @@ class Inspection(nn.Module):
 
 
 def inspect(
-    model: WorldModel,
+    model: Representation,
     steps: Steps,
     spec: Spec | None = None,
     config: InspectionConfig = InspectionConfig(),
@@ -120,15 +120,20 @@ def inspect(
     Args:
         spec: of the recording, where it holds more than the model observes (frames, say).
         unseen: places that it does not learn from, such as the ``window_indices`` of what it is to show.
+
+    Raises:
+        ValueError: neither the model nor ``spec`` says what is observed.
     """
-    inspection = unfitted(model, spec or model.spec, config, seed)
+    if (shown := spec or model.spec) is None:
+        raise ValueError("This representation was not told what it observes: give inspect the recording's spec.")
+    inspection = unfitted(model, shown, config, seed)
     if inspection is not None:
         inspection.fit(model, steps, seed, unseen)
     return inspection
 
 
 def unfitted(
-    model: WorldModel, spec: Spec, config: InspectionConfig = InspectionConfig(), seed: int = 0
+    model: Representation, spec: Spec, config: InspectionConfig = InspectionConfig(), seed: int = 0
 ) -> Inspection | None:
     """An inspection that has learned nothing yet; None where the model's own decoders show everything."""
     device = next(model.parameters()).device

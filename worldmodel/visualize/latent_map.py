@@ -14,13 +14,13 @@ from worldmodel.data.episodes import episodes, from_a_beginning
 from worldmodel.visualize.drawing import FAINT, canvas, colours, write
 
 if TYPE_CHECKING:
-    from worldmodel.model import WorldModel
+    from worldmodel.representation import Representation
 
 SIDE, MARGIN, HEADER = 320, 10, 36
 WIDE = 256  # features; of more than that only the first components are computed
 
 
-def latent_map(model: WorldModel, steps: Steps, title: str = "") -> np.ndarray:
+def latent_map(model: Representation, steps: Steps, title: str = "") -> np.ndarray:
     """A recording [N] of steps in the first two principal components of its latent features: uint8 [height, width, 3].
 
     Left coloured by reward, right by the time in the episode; an episode whose beginning is not recorded is left out where it is

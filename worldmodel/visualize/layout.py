@@ -131,7 +131,8 @@ def curves_of(imagination: Imagination, b: int) -> list[Curve]:
         value, imagined = imagination.truth[name], imagination.imagined[name]
         label = f"{name}[{index}]" if value.shape[2] > 1 else name
         curves.append(curve_of(label, value[:, :, index].float().numpy(), imagined[..., index].numpy(), b))
-    curves.append(curve_of("reward", imagination.reward.numpy(), imagination.imagined_reward.numpy(), b))
+    if imagination.imagined_reward is not None:
+        curves.append(curve_of("reward", imagination.reward.numpy(), imagination.imagined_reward.numpy(), b))
     if imagination.imagined_continuation is not None:
         goes_on = imagination.imagined_continuation[:, b].numpy()
         curves.append(Curve("continuation", imagination.goes_on[b].numpy(), goes_on, -0.05, 1.05))

@@ -15,12 +15,14 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
+from worldmodel import Representation
 from worldmodel.data import Spec, Steps
 from worldmodel.decoders import VectorDecoderConfig
 from worldmodel.dynamics import GaussianRSSMConfig, RSSMConfig
 from worldmodel.objectives import ReconstructionConfig
 from worldmodel.visualize import Imagination, imagine
 from worldmodel.visualize.drawing import DREAMS, SEES
+from worldmodel.visualize.layout import curves_of
 
 RECONSTRUCTION = (ReconstructionConfig(decoder=VectorDecoderConfig(units=8, layers=1)),)
 STOCHASTIC = {
@@ -100,6 +102,19 @@ def test_a_model_without_a_decoder_shows_its_rewards_and_its_latent_error():
                 assert float(film.latent_baseline[b, k]) == pytest.approx(still, rel=1e-4)
     assert [torch.equal(a, b) for a, b in zip(film.errors(), (film.latent_error, film.latent_baseline), strict=True)]
     assert len(film.frames) == 9
+
+
+def test_a_representation_imagines_as_the_model_of_the_same_weights_and_shows_no_reward():
+    model, steps = small.model(objectives=RECONSTRUCTION, dynamics=STOCHASTIC["rssm"]), episodes()
+    representation = Representation(model.encoder, list(model.objectives), model.dynamics)
+    film, whole = (imagine(one, steps, context=3, samples=2) for one in (representation, model))
+    assert film.imagined_reward is None and film.imagined_continuation is None and film.samples == 2
+    assert torch.equal(film.imagined["state"], whole.imagined["state"])
+    assert torch.equal(film.latent_error, whole.latent_error)
+    assert [curve.label for curve in curves_of(whole, 0)][-3:] == ["reward", "continuation", "error"]
+    assert [curve.label for curve in curves_of(film, 0)][-2:] == ["state[2]", "error"]
+    with pytest.raises(ValueError, match="encoder alone imagines nothing"):
+        imagine(Representation(model.encoder, []), steps, context=3)
 
 
 def test_errors_are_root_mean_squares_over_entries_and_samples():
