@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from worldmodel.data.actions import ActionSpec
 from worldmodel.data.episode_files import identity, taking_over
 from worldmodel.data.recording import Recorder, Recording
 from worldmodel.data.spec import Entry, Spec
@@ -35,7 +36,8 @@ AT_ONCE = 20  # episodes in memory while a dataset is written
 def to_minari(recording: Recording, name: str, *, jpeg: bool = False, **about: Any) -> None:
     """Write a recording as the Minari dataset ``name``, such as "reacher/random-v0", in Minari's own folder.
 
-    Observations keep their stored form: vectors flat, in a Dict. How each part of the recording was made, its rendering
+    Observations keep their stored form: vectors flat, in a Dict. Actions lie between the bounds of the dataset they came from,
+    if they came from one, else in [-1, 1], as ``envs.make`` takes them. How each part of the recording was made, its rendering
     included, is in the dataset's description, as JSON.
 
     Args:
@@ -58,13 +60,14 @@ def to_minari(recording: Recording, name: str, *, jpeg: bool = False, **about: A
         raise ValueError(f"Minari has a dataset {name!r} already: delete it, or give a name with the next version.")
     if jpeg and any(entry.kind == "image" for entry in recording.spec.observation.values()):
         log.warning("JPEG loses something of every picture: what is read back is not what was recorded.")
-    observation, action = recording.spec.spaces()
+    spec = dataclasses.replace(recording.spec, action=_action_of(recording))
+    observation, action = spec.spaces()
     about = {"description": json.dumps(recording.made), "data_format": "hdf5", "jpeg_encoding": jpeg} | about
     if not len(recording):
         raise ValueError(f"{recording.folder} holds no whole episode.")
     with _whole_or_not_at_all(name):
         dataset = None
-        for buffers in _batches(_buffer(steps, recording.spec) for steps in recording.episodes()):
+        for buffers in _batches(_buffer(steps, spec) for steps in recording.episodes()):
             if dataset is None:
                 dataset = minari.create_dataset_from_buffers(
                     name, buffers, observation_space=observation, action_space=action, **about
@@ -94,7 +97,11 @@ def from_minari(name: str, folder: str | Path) -> Recording:
     environment = getattr(dataset.spec, "env_spec", None)
     known_task = {} if environment is None else _task(environment)
     source = f"minari:{name}"
-    made = [facts | {"minari": name} | known_task for facts in _told(dataset.storage.metadata.get("description"))]
+    # What it is written back with.
+    bounds = {} if own.action == spec.action else {"action_space": own.to_dict()["action"]}
+    made = [
+        facts | {"minari": name} | known_task | bounds for facts in _told(dataset.storage.metadata.get("description"))
+    ]
     recorder = Recorder(folder, spec, 1, made[0])
     known = {identity(file) for file in Recording(folder).files}
     outside = total = 0
@@ -180,6 +187,14 @@ def _task(environment: Any) -> dict[str, Any]:
         return {}
     limit = environment.max_episode_steps
     return {"task": task | ({} if limit is None else {"time_limit": limit})}
+
+
+def _action_of(recording: Recording) -> ActionSpec:
+    """What actions meant in the dataset that all parts of a recording came from; as they are stored, where there is no such."""
+    told = [facts.get("action_space") for facts in recording.made]
+    if told[0] is None or any(one != told[0] for one in told):
+        return recording.spec.action
+    return Spec.from_dict({"observation": [], "action": told[0]}).action
 
 
 def _told(description: Any) -> list[dict[str, Any]]:

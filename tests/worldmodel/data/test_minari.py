@@ -48,6 +48,16 @@ def recorded(folder, action=None, episodes: int = 23) -> Recording:
     return Recording(folder)
 
 
+def recorded_between_ones(folder, spec: Spec) -> Recording:
+    """One episode of one step, of which nothing is told."""
+    first, no = torch.tensor([True, False]), torch.zeros(2, dtype=torch.bool)
+    recorder = Recorder(folder, spec, 1)
+    recorder.add_episode(
+        Steps({"state": torch.zeros(2, 2)}, torch.zeros(2), first, ~first, no, torch.zeros(2, 1))
+    )
+    return Recording(folder)
+
+
 @pytest.mark.parametrize("action", [None, spaces.Discrete(4), spaces.MultiDiscrete([2, 3])])
 def test_what_goes_to_minari_comes_back_to_the_last_bit(tmp_path, action):
     there = recorded(tmp_path / "data", action)
@@ -138,6 +148,18 @@ def test_actions_between_other_bounds_are_stored_as_environments_of_the_toolkit_
     (steps,) = recording.episodes()
     torch.testing.assert_close(steps.action[:, 0], torch.tensor([-1.0, 0.0, 1 / 3, 0.0]))
     assert steps.reward.tolist() == [0, 1, 2, 3] and steps.is_terminal.tolist() == [False, False, False, True]
+    to_minari(recording, "other/two-v0")
+    back = minari.load_dataset("other/two-v0")
+    assert back.action_space == own["action_space"]
+    np.testing.assert_allclose(back[0].actions, actions.clip(-3, 3), rtol=1e-6)
+    again = from_minari("other/two-v0", tmp_path / "again")
+    assert again.spec == recording.spec and again.facts["action_space"] == recording.facts["action_space"]
+    assert torch.equal(next(iter(again.episodes())).action, steps.action)
+    again.merge(recorded_between_ones(tmp_path / "ones", recording.spec))
+    to_minari(again, "other/mixed-v0")
+    assert minari.load_dataset("other/mixed-v0").action_space == spaces.Box(-1, 1, (1,)), (
+        "of two kinds, as it is stored"
+    )
 
 
 def test_the_task_of_a_dataset_is_known_with_its_arguments_and_its_limit(tmp_path, caplog):
