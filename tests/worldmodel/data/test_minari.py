@@ -49,12 +49,10 @@ def recorded(folder, action=None, episodes: int = 23) -> Recording:
 
 
 def recorded_between_ones(folder, spec: Spec) -> Recording:
-    """One episode of one step, of which nothing is told."""
+    """One episode of one step, recorded here."""
     first, no = torch.tensor([True, False]), torch.zeros(2, dtype=torch.bool)
-    recorder = Recorder(folder, spec, 1)
-    recorder.add_episode(
-        Steps({"state": torch.zeros(2, 2)}, torch.zeros(2), first, ~first, no, torch.zeros(2, 1))
-    )
+    recorder = Recorder(folder, spec, 1, {"policy": "random"})
+    recorder.add_episode(Steps({"state": torch.zeros(2, 2)}, torch.zeros(2), first, ~first, no, torch.zeros(2, 1)))
     return Recording(folder)
 
 
