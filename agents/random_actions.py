@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
+from agents.learner import context_steps
 from worldmodel.data import ActionSpec
+
+if TYPE_CHECKING:
+    from agents.agent import Agent
+    from agents.recipe_config import Recipe
+    from agents.trainer_config import TrainerConfig
+
+log = logging.getLogger("worldmodel")
 
 LONGEST = 100  # decisions; of the zeta distribution of exponent 2, 0.6 % lie beyond
 
@@ -48,3 +59,26 @@ class RandomActions:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self._generator.set_state(state["generator"])
         self._action, self._left = state["action"], state["left"]
+
+
+def first_decisions(agent: Agent, recipe: Recipe, config: TrainerConfig, num_envs: int, repeat: int) -> int:
+    """How many decisions of a run are taken at random: enough for a sequence of every environment, which is said if it is more.
+
+    Where they leave nothing to learn in, that is said as well.
+    """
+    decisions = recipe.resolved_random_decisions(agent.episode_length)
+    least = (recipe.batch_length + context_steps(agent.model)) * num_envs
+    if decisions < least:
+        log.warning(
+            "After random_decisions=%s no environment has a sequence of %s steps to learn from: %s are taken.",
+            decisions, recipe.batch_length, least,
+        )  # fmt: skip
+        decisions = least
+    total = config.steps // repeat
+    if not config.offline and (total < decisions or (total == decisions and not recipe.catch_up)):
+        log.warning(
+            "NOTHING WILL BE LEARNED: the run's %s decisions are no more than the first, random ones (random_decisions=%s). "
+            "Give steps of more than %s to train.",
+            f"{total:,}", f"{decisions:,}", f"{decisions * repeat:,}",
+        )  # fmt: skip
+    return decisions

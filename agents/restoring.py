@@ -72,3 +72,8 @@ def stand_again(
     )
     stream.resume(current)
     return fresh._replace(current=current), cut
+
+
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin with the prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

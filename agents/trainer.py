@@ -10,7 +10,6 @@ from pathlib import Path
 
 import gymnasium
 import torch
-from torch import Tensor
 
 from agents.actor import Actor
 from agents.agent import Agent
@@ -20,13 +19,13 @@ from agents.evaluation import Evaluation, check_spaces
 from agents.evaluations import Evaluations
 from agents.execution import Execution
 from agents.filming import Filming
-from agents.learner import Learner, context_steps
+from agents.learner import Learner
 from agents.metrics import Averages, MetricsLog
 from agents.progress import Counters, Rates, Returns, described, next_multiple
-from agents.random_actions import RandomActions
+from agents.random_actions import RandomActions, first_decisions
 from agents.recipe_config import Recipe
 from agents.recorded import RecordedStart, make_replay
-from agents.restoring import running_episodes, stand_again, standing
+from agents.restoring import running_episodes, stand_again, standing, under
 from agents.stopping import Stopped, StopSignals
 from agents.trainer_config import TrainerConfig
 from agents.watching import Watch
@@ -63,7 +62,9 @@ class Trainer:
         self.tasks, self.logdir = tasks, logdir
         self.repeat: int = getattr(tasks, "action_repeat", 1)
         self.recorded = RecordedStart(config.data, agent.spec, logdir) if config.data else None
-        self.random_decisions = 0 if self.recorded is not None else self._random_decisions()
+        self.random_decisions = (
+            first_decisions(agent, recipe, config, tasks.num_envs, self.repeat) if self.recorded is None else 0
+        )
         total_updates = int(config.steps / self.repeat * recipe.updates_per_decision)
         self.learner = Learner(agent, recipe.optimiser, execution, total_updates)
         self.stream = StepStream(tasks)
@@ -98,26 +99,6 @@ class Trainer:
         torch.manual_seed(seed)
         self._resumed = self._resume()
         self._rates = Rates(lambda: (self.env_steps, self.learner.updates))
-
-    def _random_decisions(self) -> int:
-        decisions = self.recipe.resolved_random_decisions(self.agent.episode_length)
-        least = (self.recipe.batch_length + context_steps(self.agent.model)) * self.tasks.num_envs
-        if decisions < least:
-            log.warning(
-                "After random_decisions=%s no environment has a sequence of %s steps to learn from: %s are taken.",
-                decisions, self.recipe.batch_length, least,
-            )  # fmt: skip
-            decisions = least
-        total = self.config.steps // self.repeat
-        if not self.config.offline and (total < decisions or (total == decisions and not self.recipe.catch_up)):
-            log.warning(
-                "NOTHING WILL BE LEARNED: the run's %s decisions are no more than the first, random ones (random_decisions=%s). "
-                "Give steps of more than %s to train.",
-                f"{total:,}",
-                f"{decisions:,}",
-                f"{decisions * self.repeat:,}",
-            )
-        return decisions
 
     @property
     def env_steps(self) -> int:
@@ -319,21 +300,16 @@ class Trainer:
                 f"The run in {self.logdir} has done {self.env_steps:,} steps: give --steps of at least as many."
             )
         self.learner.load_state_dict(contents.optimiser)
-        self.actor.load_state_dict(_under("acting/", tensors))
+        self.actor.load_state_dict(under("acting/", tensors))
         self._returns.running, self._returns.ended = tensors["running_returns"].numpy(), values["returns"]
         self.collapse.highest = values.get("collapse", {})
         self.averages.load_state_dict(values.get("averages", {"count": 0, "sums": {}}), self.execution.device)
         self._arrival, cut = stand_again(self.tasks, self.stream, tensors, values["episodes"])
         self._returns.running[cut] = 0.0
         torch.set_rng_state(tensors["random/torch"])
-        self.random_actions.load_state_dict(_under("random_actions/", tensors))
+        self.random_actions.load_state_dict(under("random_actions/", tensors))
         if "random/cuda" in tensors and self.execution.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random/cuda"], self.execution.device)
         self._saved_at = (self.env_steps, self.learner.updates)
         log.info("Goes on from step %s.", f"{self.env_steps:,}")
         return True
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those whose names begin with the prefix, without it."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

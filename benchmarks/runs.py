@@ -104,7 +104,7 @@ SLOWER = ("--train-ratio", "512")
 DREAMERS = (
     Run("CartPole-v1", 5_000, recipe="dreamerv3", options=AS_PUBLISHED, variant="4e-5"),
     Run("CartPole-v1", 30_000, solved=499.0, recipe="dreamerv3"),
-    Run("Pendulum-v1", 20_000, solved=-250.0, recipe="dreamerv3", eval_every=2_500),
+    Run("Pendulum-v1", 11_000, recipe="dreamerv3"),
     Run("dmc/cartpole-balance", 50_000, options=SLOWER, recipe="dreamerv3"),
     Run("dmc/reacher-easy", 50_000, options=SLOWER, recipe="dreamerv3"),
     Run("CartPole-v1", 30_000, solved=499.0, recipe="r2dreamer"),
