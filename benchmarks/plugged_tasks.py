@@ -10,7 +10,7 @@ from typing import Any
 
 KINDS = ("random", "state", "seen", "pictures", "encoder", "belief", "dream")
 OF_THE_MODEL = ("encoder", "belief", "dream")
-# Each start is filtered over eight steps: of pictures, four times as many would take longer than all that is imagined.
+# Starts are drawn from what the model believes at its own steps, each with its episode before it.
 DREAM = {"num_envs": 40, "horizon": 15, "starts": 256}
 # Of PPO's numbers, linearly to zero.
 DECAYING = ("learning_rate", "clip_range")
