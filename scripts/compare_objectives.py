@@ -171,7 +171,8 @@ def compare(
             print(f"Nothing is known of {name} ({condition}). {error}", flush=True)
             row |= {"failed": str(error), "r2": {}, "by_target": {}, "effective_rank": {}, "milliseconds": 0.0}
         except (ValueError, RuntimeError) as error:  # nothing is kept of it: the next call tries again
-            print(f"Left out: {name} ({condition}). {type(error).__name__}: {error}", flush=True)
+            left_out.append(f"Left out: {name} ({condition}). {type(error).__name__}: {error}")
+            print(left_out[-1], flush=True)
             continue
         rows.append(row)
         append(command.out, row)
@@ -256,9 +257,8 @@ def compared(
         replay = replay_of(observed, spec, extras=extras, seed=seed)
         trainer = Pretrainer(representation, model, replay, command.pretraining, execution, seed=seed)
         milliseconds = statistics.median(timed(trainer, command.pretraining.steps))
-        few = replay.glance(
-            2, command.pretraining.batch_length + context_steps(representation), device=execution.device
-        )
+        shape = command.pretraining.batch_size, command.pretraining.batch_length + context_steps(representation)
+        few = replay.glance(*shape, device=execution.device)
         teaches = teaches_dynamics(representation.train(), few)
     representation.eval()
     train, test = (encode(representation, part, list(spec.observation), targets) for part in episodes)

@@ -6,7 +6,7 @@ moves as it did, or anew for each step. Images [B, T, H, W, C] come back as they
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -28,8 +28,8 @@ class AugmentationConfig:
     noise_each_step: bool = True
     """Whether noise is drawn anew at each step, instead of once for a sequence."""
     exchange: bool = False
-    """Whether what stands still in the images of a sequence is taken from another sequence of the batch. Only those that are of
-    one episode throughout give and take."""
+    """Whether what stands still in the images of a sequence is taken from another sequence of the batch; of two views, in the
+    second alone. Only sequences that are of one episode throughout give and take."""
     scaling: float = 0.2
     """Vectors are multiplied by 1 ± this (random amplitude scaling; RAD, arXiv 2004.14990)."""
     vector_noise: float = 0.05
@@ -54,6 +54,11 @@ def augment(steps: Steps, config: AugmentationConfig) -> dict[str, Tensor]:
         each_step = config.noise_each_step
         vectors = {name: value + config.vector_noise * _normal(value, each_step) for name, value in vectors.items()}
     return observation | images | vectors
+
+
+def two_views(steps: Steps, config: AugmentationConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Two augmented views of steps [B, T]. What is exchanged is so in the second alone: the two never share what stands still."""
+    return augment(steps, replace(config, exchange=False)), augment(steps, config)
 
 
 def of_one_episode(steps: Steps) -> Tensor:

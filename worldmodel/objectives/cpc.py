@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from worldmodel.data import Spec
+from worldmodel.data import Spec, Steps
+from worldmodel.data.augmentation import exchange_still, of_one_episode
 from worldmodel.nn import ranks, readout
 from worldmodel.nn.rms import initialise_by_fan_in
 from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
@@ -23,6 +24,9 @@ class CPCConfig(ObjectiveConfig):
     """What the future is told from: that of all other steps of the batch, of its own episode at other times, or of other
     sequences at its time. Where something stays the same throughout an episode (a background, a colour), batch and time let
     the model tell episodes apart by that alone: then choose episode."""
+    exchange: bool = False
+    """Whether what is predicted is described as seen before the still part of another sequence's images (`AugmentationConfig`).
+    Beside negatives of its own episode: a background is worth nothing then, and stands in the way unless it is seen through."""
     dim: int = 512
     """Width of predictions, of the predicted descriptions and of the hidden layers between."""
     layers: int = 1
@@ -47,6 +51,10 @@ class CPC(Objective):
 
     def __init__(self, config: CPCConfig, *, spec: Spec, embed_dim: int, feature_dim: int | None = None) -> None:
         super().__init__()
+        if config.exchange and all(entry.kind != "image" for entry in spec.observation.values()):
+            raise ValueError(
+                "cpc,exchange=yes exchanges what stands still in images, and no image is observed: leave it out."
+            )
         self.config = config
         inputs, action = feature_dim or embed_dim, spec.action.dim
         self.predictions = nn.ModuleList(
@@ -55,8 +63,12 @@ class CPC(Objective):
         )
         self.description = nn.Linear(embed_dim, config.dim, bias=False).apply(initialise_by_fan_in)
 
+    def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
+        return (exchange_still(steps.observation, of_one_episode(steps)),) if self.config.exchange else ()
+
     def forward(self, scene: Scene) -> Outcome:
-        features, described = scene.features("filtered"), self.description(scene.embedding)
+        told = scene.seen_as(views).embedding if (views := self.views(scene.steps)) else scene.embedding
+        features, described = scene.features("filtered"), self.description(told)
         losses, found = [], []
         for k in range(1, min(self.config.horizon, scene.length - 1) + 1):
             loss, right = self.ahead(scene, features, described, k)

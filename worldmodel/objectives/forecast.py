@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldmodel.data import Spec, Steps
-from worldmodel.data.augmentation import AugmentationConfig, augment
+from worldmodel.data.augmentation import AugmentationConfig, two_views
 from worldmodel.nn import ranks, readout
 from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
 from worldmodel.scene import Scene
@@ -61,7 +61,7 @@ class SelfPrediction(Objective):
 
     def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
         augmentation = self.config.augmentation
-        return () if augmentation is None else tuple(augment(steps, augmentation) for _ in range(2))
+        return () if augmentation is None else two_views(steps, augmentation)
 
     def forward(self, scene: Scene) -> Outcome:
         past = future = scene

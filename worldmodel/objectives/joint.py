@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.data import Steps
-from worldmodel.data.augmentation import AugmentationConfig, augment
+from worldmodel.data.augmentation import AugmentationConfig, two_views
 from worldmodel.nn.projector import Projector
 from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
 from worldmodel.scene import Scene, Source
@@ -119,7 +119,7 @@ class JointEmbedding(Objective):
     def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
         if self.between != "views":
             return ()
-        return tuple(augment(steps, self.config.augmentation) for _ in range(2))
+        return two_views(steps, self.config.augmentation)
 
     def forward(self, scene: Scene) -> Outcome:
         projected = self.projected(scene)

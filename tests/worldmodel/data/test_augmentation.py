@@ -10,6 +10,7 @@ from worldmodel.data.augmentation import (
     pixel_noise,
     random_crop,
     random_shift,
+    two_views,
 )
 
 
@@ -126,6 +127,9 @@ def test_what_stands_still_comes_from_another_sequence_and_what_moves_stays():
     from_where = [[k for k in range(12) if torch.equal(ground, still[k, 0])] for ground in grounds[:, 0]]
     assert sorted(k for found in from_where for k in found) == list(range(12)), "each gives once"
     assert all([k] != found for k, found in enumerate(from_where)), "and none to itself"
+    first, second = (view["camera"] for view in two_views(steps, AugmentationConfig(shift=0, exchange=True)))
+    assert torch.equal(first, steps.observation["camera"]), "of two views the first keeps its own"
+    assert (second - first)[:, :, :, :, 0].flatten(1).any(1).all()
     alone = exchange_still({"camera": moving, "pose": VECTORS[:12]}, torch.ones(12, dtype=torch.bool))
     assert torch.equal(alone["camera"], moving), "where nothing stands still, nothing changes"
     assert torch.equal(alone["pose"], VECTORS[:12])

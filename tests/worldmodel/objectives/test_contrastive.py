@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
-from everyone import Place
+from everyone import CAMERA, Place
 from rows import bare, cosine, counted, pairs
 from small import stream
 
-from worldmodel import objectives
-from worldmodel.objectives import CPCConfig, CURLConfig, MoCoConfig, NTXentConfig
+from worldmodel import Scene, encoders
+from worldmodel.encoders import ConvolutionalEncoderConfig
+from worldmodel.objectives import CPCConfig, CURLConfig, MoCoConfig, NTXentConfig, objectives
 from worldmodel.objectives.contrastive import allowed
 
 SCOPES = ["batch", "episode", "time"]
@@ -145,6 +146,12 @@ def test_cpc_tells_each_future_from_those_of_its_scope(scope, with_dynamics):
         if with_dynamics
         else embedding
     )
+    expected = plain_cpc(place.objective, steps, features, embedding, scope)
+    torch.testing.assert_close(place.loss(steps), expected, rtol=1e-4, atol=1e-5)
+
+
+def plain_cpc(objective, steps, features, embedding, scope):
+    """The loss of four sequences of six steps, up to three ahead."""
     first = steps.is_first
     by_distance = []
     for k in range(1, 4):
@@ -156,7 +163,7 @@ def test_cpc_tells_each_future_from_those_of_its_scope(scope, with_dynamics):
         losses = []
         for b, t in rows:
             inputs = torch.cat([features[b, t], *(steps.action[b, t + j] for j in range(k))])
-            predicted = place.objective.predictions[k - 1](inputs)
+            predicted = objective.predictions[k - 1](inputs)
             others = []
             for c, u in rows:
                 same_episode, same_time = episode(c, u + k) == episode(b, t + k), u == t
@@ -165,10 +172,31 @@ def test_cpc_tells_each_future_from_those_of_its_scope(scope, with_dynamics):
                     "episode": same_episode and not same_time,
                     "time": same_time and not same_episode,
                 }[scope]:
-                    others.append(predicted @ place.objective.description(embedding[c, u + k]))
-            losses.append(cross_entropy(predicted @ place.objective.description(embedding[b, t + k]), others))
+                    others.append(predicted @ objective.description(embedding[c, u + k]))
+            losses.append(cross_entropy(predicted @ objective.description(embedding[b, t + k]), others))
         by_distance.append(torch.stack(losses).mean())
-    torch.testing.assert_close(place.loss(steps), torch.stack(by_distance).mean(), rtol=1e-4, atol=1e-5)
+    return torch.stack(by_distance).mean()
+
+
+def test_cpc_describes_what_it_predicts_before_another_sequences_still_part():
+    steps = stream(size=4, length=6)
+    camera = torch.randint(0, 256, (4, 6, 8, 8, 1), dtype=torch.uint8)
+    several = (torch.arange(4) > 1).unsqueeze(1)  # the first two sequences are of one episode
+    steps = steps._replace(observation={"camera": camera}, is_first=steps.is_first & several)
+    encoder = encoders.make(ConvolutionalEncoderConfig(depth=2), spec=CAMERA)
+    options = {"dim": 8, "horizon": 3, "negatives": "episode", "exchange": True}
+    objective = objectives.make("cpc", options=options, spec=CAMERA, embed_dim=encoder.embed_dim)
+    torch.manual_seed(1)
+    (seen,) = objective.views(steps)
+    whole = ~steps.is_first[:, 1:].any(1)
+    assert not torch.equal(seen["camera"][whole], camera[whole].float()) and whole.sum() > 1
+    torch.manual_seed(1)
+    loss = objective(Scene(encoder, None, steps)).losses["cpc"]
+    features, embedding = encoder(steps.observation), encoder(seen)
+    expected = plain_cpc(objective, steps, features, embedding, "episode")
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="no image is observed"):
+        Place("cpc", False, exchange=True)
 
 
 def test_cpc_looks_at_the_actions_in_between():
