@@ -8,6 +8,7 @@ PPO learns, with the same numbers for a task throughout, but for the lower rate 
     random     not at all: random actions
     state      on the task's own observations, nothing hidden
     seen       on what the model sees, as it is (pictures: by Stable-Baselines3's own CNN)
+    stacked    on the last three of those, where they are vectors
     pictures   on the task's pictures by that CNN, where the model sees vectors
     encoder    on the model's encoder, frozen
     belief     on the model's belief, not drawn
@@ -15,11 +16,11 @@ PPO learns, with the same numbers for a task throughout, but for the lower rate 
 
 The model (`dreamerv3`, size 1m, by scripts/train.py, one for each task) is trained where a record that needs it is missing: on
 vectors from which the velocities are hidden, of which `seen`, `encoder` and `belief` are given one at a time, so that they stay
-hidden; or on pictures. A CNN, and an encoder of pictures, are given the last three, of which velocities can be told.
+hidden; or on pictures. A CNN and the encoder, which remember nothing, are given the last three, of which velocities can be told.
 
-Returns are compared at equal environment steps, those of the model's own training included. A dream costs no others. Three
-seeds each, and one of the CNN. By estimate, from the speed of single parts, some two hours and a quarter of two cores, more than
-half of it for the models.
+Returns are compared at equal environment steps, those of the model's own training included. A dream costs no others. Policies are
+asked for their most probable actions and for drawn ones, and the better counts. Three seeds each. By estimate, from the speed of
+single parts, some two hours and a half of two cores, more than half of it for the models.
 
 The records are results/plugged/<task>-<kind>-<seed>.json, the tables results/plugged.md. A record that was made with another
 model than the one that is there, or with other numbers, is made anew. Stopped by Ctrl-C or SIGTERM, a model's training saves.
@@ -48,8 +49,9 @@ ROWS = {
     "random": "random actions",
     "state": "the whole state, velocities included",
     "seen": "what the model sees, without velocities",
+    "stacked": "the last 3 of those",
     "pictures": "the last 3 pictures, by its own CNN",
-    "encoder": "our encoder, frozen",
+    "encoder": "our encoder, frozen, of the last 3",
     "belief": "our belief",
     "dream": "our dream alone",
 }
@@ -138,7 +140,7 @@ def spread(values: Sequence[float]) -> str:
 def label(task: Task, kind: str) -> str:
     if kind == "seen" and task.pixels:
         return ROWS["pictures"]
-    return ROWS[kind] + (" (of the last 3 pictures)" if kind == "encoder" and task.pixels else "")
+    return ROWS[kind]
 
 
 def table(name: str, task: Task) -> list[str]:
@@ -175,8 +177,9 @@ def summarise() -> None:
         "row of a task (its CNN alone at a lower rate), on what it may be given of it; tasks, numbers and rows are in",
         "`benchmarks/plugged_tasks.py`. Columns are environment steps, and those of the model's own training, the",
         "first column, are counted for encoder, belief and dream: PPO on encoder and belief begins there, and a dream, whose",
-        f"decisions are imagined, takes no further ones. Returns are means of {EPISODES} evaluation episodes, ± the deviation of",
-        "PPO's seeds, of one model each; the model's own one, in brackets, is of 10 others. Its training takes minutes as well.",
+        "decisions are imagined, takes no further ones. Returns are means of",
+        f"{EPISODES} evaluation episodes, of most probable or of drawn actions, whichever are better, ± the deviation of PPO's",
+        "seeds, of one model each; the model's own one, in brackets, is of 10 others. Its training takes minutes as well.",
         "",
     ]
     for name, task in TASKS.items():

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,6 @@ def agent_of(task: Task, kind: str, seed: int, model: Any, logdir: Path) -> Any:
     """PPO, in the environments that it is to learn in."""
     from stable_baselines3 import PPO
     from stable_baselines3.common.utils import LinearSchedule
-    from stable_baselines3.common.vec_env import VecNormalize
 
     numbers = task.ppo_of(kind)
     if kind == "dream":
@@ -108,21 +107,36 @@ def agent_of(task: Task, kind: str, seed: int, model: Any, logdir: Path) -> Any:
         numbers["n_steps"] = task.num_envs * numbers["n_steps"] // DREAM["num_envs"]
     else:
         training = environments(task, kind, task.num_envs, seed, model)
-    if task.normalise:
-        training = VecNormalize(training, norm_obs=False, gamma=numbers["gamma"])
+    if task.divisor != 1:
+        training = divided(training, task.divisor)
     # To zero in the end, as RL Baselines3 Zoo has it for most tasks: at a constant rate policies are lost again.
     numbers |= {name: LinearSchedule(numbers[name], 0.0, 1.0) for name in DECAYING}
     policy = "MultiInputPolicy" if hasattr(training.observation_space, "spaces") else "MlpPolicy"
     return PPO(policy, training, seed=seed, device="cpu", **numbers)
 
 
-def every(decisions: int, evaluate: Callable[[], None]) -> Any:
-    """A callback that evaluates before the first rollout, and before each one after so many further decisions."""
+def divided(venv: Any, divisor: float) -> Any:
+    """The same environments with smaller rewards."""
+    from stable_baselines3.common.vec_env import VecEnvWrapper
+
+    class Divided(VecEnvWrapper):
+        def reset(self) -> Any:
+            return self.venv.reset()
+
+        def step_wait(self) -> Any:
+            observation, rewards, dones, infos = self.venv.step_wait()
+            return observation, rewards / divisor, dones, infos
+
+    return Divided(venv)
+
+
+def before_rollouts(at: Container[int], evaluate: Callable[[], None]) -> Any:
+    """A callback that evaluates before those rollouts that begin after one of these numbers of decisions."""
     from stable_baselines3.common.callbacks import BaseCallback
 
     class Evaluations(BaseCallback):
         def _on_rollout_start(self) -> None:
-            if self.num_timesteps % decisions == 0:
+            if self.num_timesteps in at:
                 evaluate()
 
         def _on_step(self) -> bool:
@@ -152,15 +166,24 @@ def learn(task: Task, kind: str, seed: int, logdir: Path) -> dict[str, Any]:
     began, curve = time.monotonic(), []
 
     def evaluate() -> None:
-        judged.seed(1000)
-        returns, _ = evaluate_policy(agent, judged, n_eval_episodes=EPISODES, return_episode_rewards=True)
+        found = {}
+        for how, deterministic in {"mode": True, "drawn": False}.items():
+            judged.seed(1000)
+            options = {"deterministic": deterministic, "return_episode_rewards": True}
+            returns, _ = evaluate_policy(agent, judged, n_eval_episodes=EPISODES, **options)
+            found[how] = [float(value) for value in returns]
         decisions = agent.num_timesteps
+        # Where what is seen is not enough, drawn actions may get more than the most probable ones.
+        how = max(found, key=lambda name: sum(found[name]))
         steps = before + (0 if kind == "dream" else decisions * task.repeat)
-        point = {"env_steps": steps, "decisions": decisions, "return": float(sum(returns)) / len(returns)}
-        curve.append(point | {"returns": [float(value) for value in returns]})
+        point = {"env_steps": steps, "decisions": decisions, "return": sum(found[how]) / EPISODES}
+        curve.append(point | {"actions": how, "returns": found[how]})
 
     if kind != "random":
-        agent.learn((task.steps_of(kind) - before) // task.repeat, callback=every(task.every // task.repeat, evaluate))
+        # Shown at these steps alone, and of a dream at the end; without a decision nothing has been learned.
+        marks = {(mark - before) // task.repeat for mark in task.marks} - {0}
+        callback = before_rollouts(() if kind == "dream" else marks, evaluate)
+        agent.learn((task.steps_of(kind) - before) // task.repeat, callback=callback)
     evaluate()
     judged.close()
     if kind != "random":
@@ -170,7 +193,7 @@ def learn(task: Task, kind: str, seed: int, logdir: Path) -> dict[str, Any]:
         "kind": kind,
         "seed": seed,
         "told": task.told(kind),
-        "curve": [{name: point[name] for name in ("env_steps", "decisions", "return")} for point in curve],
+        "curve": [{name: value for name, value in point.items() if name != "returns"} for point in curve],
         "returns": curve[-1]["returns"],
         "seconds": round(time.monotonic() - began, 1),
         "model": model_told(logdir) if model is not None else None,
