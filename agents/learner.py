@@ -30,8 +30,6 @@ class Sampling(Protocol):
     def across_episodes(self) -> bool: ...
     @property
     def fresh_first(self) -> bool: ...
-    @property
-    def forget(self) -> float: ...
 
 
 def context_steps(model: Representation) -> int:
@@ -67,7 +65,7 @@ class Learner:
         """One update on a batch of the replay.
 
         Where the model stores latent states, each sequence starts from the one stored with the step before it, and what the
-        update made of the sequence is written back. Of those a share ``forget`` starts as if nothing had been before.
+        update made of the sequence is written back.
         """
         context = context_steps(self.agent.model)
         steps, index = replay.sample(
@@ -77,18 +75,9 @@ class Learner:
             fresh_every=sampling.batch_length if sampling.fresh_first else None,
             device=self.execution.device,
         )
-        if not (context and sampling.forget):
-            metrics = self.update(steps)
-            if context:
-                replay.write_back(index[:, 1:], self.stored)
-            return metrics
-        forgotten = torch.rand(sampling.batch_size) < sampling.forget
-        steps.is_first[:, 1] |= forgotten.to(steps.is_first.device)
         metrics = self.update(steps)
-        # What is believed of a sequence without what came before it is not what was believed there.
-        kept = (~forgotten).nonzero().flatten()
-        rows = kept.to(self.execution.device)
-        replay.write_back(index[kept, 1:], {name: value.index_select(0, rows) for name, value in self.stored.items()})
+        if context:
+            replay.write_back(index[:, 1:], self.stored)
         return metrics
 
     def glance(self, replay: Replay, sampling: Sampling, rows: int = 512) -> dict[str, Tensor]:

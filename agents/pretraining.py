@@ -35,8 +35,6 @@ class PretrainingConfig:
     """T, steps in a sequence."""
     across_episodes: bool = True
     """Whether a sequence may run over the end of an episode into the next; no loss ever reaches across."""
-    forget: float = 0.0
-    """Share of the sequences that start from nothing, not from the latent state that is kept of the step before them, if any."""
     optimiser: OptimiserConfig = OptimiserConfig(warmup=100, clip=100.0)
     log_every: int = 100
     """Updates between two rows of metrics."""
@@ -51,8 +49,6 @@ class PretrainingConfig:
                 "A pretraining needs steps, batch_size and log_every ≥ 1 and batch_length ≥ 2: got "
                 f"{self.steps}, {self.batch_size}, {self.log_every} and {self.batch_length}."
             )
-        if not 0 <= self.forget <= 1:
-            raise ValueError(f"A share lies between 0 and 1: got forget={self.forget}.")
 
 
 class Pretraining(Learnable):

@@ -40,9 +40,6 @@ class Recipe:
     """Whether the updates of the random decisions are made up for after them."""
     fresh_first: bool = False
     """Whether each stretch of new steps is learned from once before it is sampled from like all others."""
-    forget: float = 0.0
-    """Share of the sequences that start from nothing, instead of from the latent state that the replay keeps of the step before
-    them, where it keeps any: so the model learns to find out where it is. DreamerV3 has none."""
     replay_capacity: int = 1_000_000
     """Steps kept, over all environments."""
 
@@ -52,8 +49,6 @@ class Recipe:
                 "A recipe needs batch_size ≥ 1, batch_length ≥ 2 and train_ratio > 0: got "
                 f"{self.batch_size}, {self.batch_length} and {self.train_ratio}."
             )
-        if not 0 <= self.forget <= 1:
-            raise ValueError(f"A share lies between 0 and 1: got forget={self.forget}.")
         if self.replay_capacity < (least := 2 * (self.batch_length + 1)):
             raise ValueError(
                 f"A replay of {self.replay_capacity} steps holds no choice of sequences of {self.batch_length}: give "

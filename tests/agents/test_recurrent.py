@@ -162,33 +162,3 @@ def test_the_whole_loss_is_one_graph_and_compiled_the_same(dynamics, actions, mo
     torch.manual_seed(0)
     tasks = SimpleNamespace(single_observation_space=spaces.Box(-1, 1, (3,)), single_action_space=actions)
     assert_one_graph(agents.make(recipe, tasks).train())
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_a_share_of_the_sequences_starts_from_nothing_and_leaves_what_is_stored(tmp_path, share):
-    trainer = tiny_trainer(
-        own_environments(AutoresetMode.NEXT_STEP, 1, length=50), tmp_path, kind="dreamerv3", steps=40
-    )
-    trainer.run()
-    replay, learner, seen, written = trainer.replay, trainer.learner, [], []
-    sample, write_back, update = replay.sample, replay.write_back, learner.update
-    replay.sample = lambda *a, **k: seen.append(sample(*a, **k)) or seen[-1]
-    replay.write_back = lambda *a: written.append(a) or write_back(*a)
-    learner.update = lambda steps: seen.append(steps.is_first[:, 1].clone()) or update(steps)
-    recipe = dataclasses.replace(trainer.recipe, batch_size=64, fresh_first=False, forget=share)
-    before = stored(trainer)[0]
-    torch.manual_seed(0)
-    learner.learn_from(replay, recipe)
-    (_, index), begins = seen
-    torch.manual_seed(0)
-    forgotten = torch.rand(64) < share
-    assert (begins[forgotten]).all() and (share == 1 or not begins[~forgotten].all())
-    ((rows, values),) = written
-    assert torch.equal(rows, index[~forgotten, 1:])
-    assert all(torch.equal(value, learner.stored[name][~forgotten]) for name, value in values.items())
-    assert torch.equal(stored(trainer)[0], before) == (share == 1)
-
-
-def test_a_share_beyond_one_is_refused():
-    with pytest.raises(ValueError, match=r"A share lies between 0 and 1: got forget=1\.5"):
-        dataclasses.replace(tiny_dreamer(), forget=1.5)
