@@ -14,7 +14,7 @@ from agents.watching import CAPACITY, load_recording
 from worldmodel import Representation, load_representation
 from worldmodel.data import Spec, Steps
 from worldmodel.data.episodes import from_a_beginning
-from worldmodel.data.recording import Recording, replay_of
+from worldmodel.data.recording import Recording
 from worldmodel.loading import find_checkpoint
 
 log = logging.getLogger("worldmodel")
@@ -49,7 +49,7 @@ def look_at(logdir: Path, data: Path | None = None, device: str | torch.device =
         )
     told = read_config(logdir, dict[str, Any])
     title = f"{(told.get('task') or {}).get('task', 'own task')}, {_name(told['run'])}, {_age(logdir, told['run'])}"
-    if data is None and not pretrained(told):
+    if data is None and "pretraining" not in told["run"]:
         steps, spec = load_recording(logdir, most)
         return Look(model, from_a_beginning(steps), spec, title)
     recording = Recording(data or told["run"]["data"])
@@ -58,7 +58,8 @@ def look_at(logdir: Path, data: Path | None = None, device: str | torch.device =
 
 
 def newest_episodes(recording: Recording, observed: Spec, chosen: Sequence[int], most: int) -> tuple[Steps, Spec]:
-    """The last of the chosen episodes, as steps [N]: as many as fit into ``most`` steps, at least one; and what is in them.
+    """The last steps [N] of the chosen episodes, ``most`` at most, and what is in them; without an episode that this cuts, where
+    that is less than half of them.
 
     Raises:
         ValueError: the recording lacks an observation, or has others or other actions than ``observed``.
@@ -67,19 +68,7 @@ def newest_episodes(recording: Recording, observed: Spec, chosen: Sequence[int],
         raise ValueError(f"{recording.folder} is a recording of another task: {' '.join(differences)}")
     pictures = [name for name in recording.pictures() if recording.spec.observation[name].kind == "image"]
     spec = recording.observing(list(dict.fromkeys([*observed.observation, *pictures])))
-    kept: list[Steps] = []
-    for number in reversed(chosen):
-        (episode,) = recording.episodes([number])
-        if kept and sum(len(steps.reward) for steps in kept) + len(episode.reward) > most:
-            break
-        kept.insert(0, episode)
-    replay = replay_of(kept, spec)
-    return replay.newest(len(replay)), spec
-
-
-def pretrained(told: dict[str, Any]) -> bool:
-    """Whether a run's configuration is a pretraining's."""
-    return "pretraining" in told["run"]
+    return from_a_beginning(recording.replay(chosen, spec, mapped=True).newest(most)), spec
 
 
 def left_out_by(run: Path) -> float:
