@@ -14,7 +14,7 @@ from torch import Tensor
 
 from worldmodel.believing import believed_states
 from worldmodel.data import Steps
-from worldmodel.dynamics import map_state, state_at
+from worldmodel.dynamics import Dynamics, State, map_state, state_at
 from worldmodel.model import WorldModel
 from worldmodel.visualize.files import save_frames, write_gif
 
@@ -177,13 +177,11 @@ def imagine(
         def repeated(tensor: Tensor) -> Tensor:
             return tensor.repeat(samples, *[1] * (tensor.ndim - 1))
 
-        state, dreams = map_state(repeated, state_at(believed, context - 1)), []
-        for action in repeated(steps.action[:, context - 1 : -1]).unbind(1):
-            state = model.dynamics.step(state, action)
-            dreams.append(model.dynamics.features(state).float())
+        start = map_state(repeated, state_at(believed, context - 1))
+        dreamt = _dreamt(model.dynamics, start, repeated(steps.action[:, context - 1 : -1]))
     all_believed = model.dynamics.features(believed).float()
     seen = all_believed[:, :context].expand(samples, batch, context, -1)
-    dreamt = torch.stack(dreams, dim=1).unflatten(0, (samples, batch))
+    dreamt = dreamt.unflatten(0, (samples, batch))
     features = torch.cat([seen, dreamt], dim=2)
     reward = continuation = None
     if isinstance(model, WorldModel):
@@ -215,6 +213,15 @@ def imagine(
         title=title,
         inspected=tuple(name for name in names if name not in own),
     )
+
+
+def _dreamt(dynamics: Dynamics, state: State, actions: Tensor) -> Tensor:
+    """Features [B, H, F] of where actions [B, H, A] lead from a state [B, ...], without rewards, which not every model knows."""
+    features = []
+    for action in actions.unbind(1):
+        state = dynamics.step(state, action)
+        features.append(dynamics.features(state).float())
+    return torch.stack(features, dim=1)
 
 
 def _sequences(steps: Steps, context: int, horizon: int | None, lead: int, samples: int) -> Steps:
