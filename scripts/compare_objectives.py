@@ -171,7 +171,7 @@ def compare(
             print(f"Nothing is known of {name} ({condition}). {error}", flush=True)
             row |= {"failed": str(error), "r2": {}, "by_target": {}, "effective_rank": {}, "milliseconds": 0.0}
         except (ValueError, RuntimeError) as error:  # nothing is kept of it: the next call tries again
-            left_out.append(f"Left out: {name} ({condition}). {type(error).__name__}: {error}")
+            left_out.append(f"Left out: {name} ({condition}, seed {seed}). {type(error).__name__}: {error}")
             print(left_out[-1], flush=True)
             continue
         rows.append(row)

@@ -120,6 +120,21 @@ def test_what_cannot_be_probed_is_said(data, pretrained, tmp_path):
     assert said.code == 2 and "There is no encoder to freeze" in said.error
 
 
+def test_what_needs_many_steps_is_in_the_table_or_the_table_says_why_not(data, tmp_path):
+    arguments = ["--data", data, *SMALL, "--steps", 1, "--labels", 10, "--dynamics", "rssm", "--distractions", "camera"]
+    for dim in (8, 16):  # W-MSE whitens two steps or more for each dimension; a batch has 24, two of its windows 12
+        out = tmp_path / str(dim)
+        given = [*arguments, "--projector", 16, dim, "--out", out]
+        said = command("compare_objectives.py", "--objectives", "wmse", *given)
+        assert said.code == 0, said.error
+        rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+        table = (out / "table.md").read_text()
+        assert ("wmse" in [row["objective"] for row in rows]) == (dim == 8)
+        assert [f"Left out: wmse ({condition}, seed 0)." in table for condition in ("clean", "camera")] == [
+            dim == 16
+        ] * 2
+
+
 def test_objectives_are_compared_and_a_comparison_goes_on(data, tmp_path):
     arguments = ["--data", data, *SMALL, "--steps", 2, "--labels", 10, 40, "--projector", 16, 8, "--out", tmp_path]
     arguments += ["--distractions", "episode-noise:0.1+camera"]
