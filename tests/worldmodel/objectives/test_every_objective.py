@@ -69,6 +69,30 @@ def test_what_an_episode_teaches_depends_on_no_later_one(name, with_dynamics):
     assert torch.equal(*taught)
 
 
+def taken_apart(steps: Steps) -> Steps:
+    """The steps once for each episode of a sequence, in whose place alone they count; all else there is padding."""
+    number = torch.nn.functional.pad(steps.is_first[:, 1:].cumsum(1), (1, 0))
+    most = int(number.max()) + 1
+    apart = steps.map(lambda value: torch.cat([value] * most))
+    return apart._replace(extras={"valid": torch.cat([number == k for k in range(most)])})
+
+
+WITHIN = {"cpc": {"negatives": "episode"}, "ntxent": {"negatives": "episode"}, "vicreg": {"within": "episode"}}
+OF_EPISODES = [*((*place, {}) for place in PLACES), *((name, False, options) for name, options in WITHIN.items())]
+
+
+@pytest.mark.parametrize(("name", "with_dynamics", "options"), OF_EPISODES)
+def test_episodes_that_follow_each_other_in_a_sequence_are_worth_what_they_are_in_sequences_of_their_own(
+    name, with_dynamics, options
+):
+    place = with_history(Place(name, with_dynamics, **options), STEPS)
+    losses = []
+    for steps in (STEPS, taken_apart(STEPS)):
+        with drawn_alike():
+            losses.append(place.loss(steps))
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-5)
+
+
 @everywhere
 def test_gradients_reach_what_learns_and_never_the_target(name, with_dynamics):
     place = with_history(Place(name, with_dynamics), STEPS)
