@@ -77,7 +77,7 @@ AS_PUBLISHED = ("--optimiser.learning-rate", "4e-5")
 OPTIONS = {
     "tdmpc2": ("--size", "1m", "--behaviour.planner.samples", "256", "--behaviour.planner.iterations", "4"),
     "dreamerv3": DREAMER,
-    "r2dreamer": DREAMER,
+    **dict.fromkeys(("r2dreamer", "dreamer-infonce", "dreamerpro", "planet"), DREAMER),
 }
 
 TDMPC2 = (
@@ -109,6 +109,10 @@ DREAMERS = (
     Run("dmc/reacher-easy", 50_000, options=SLOWER, recipe="dreamerv3"),
     Run("CartPole-v1", 30_000, solved=499.0, recipe="r2dreamer"),
     Run("dmc/cartpole-balance", 50_000, options=SLOWER, recipe="r2dreamer"),
+    # Whether the other recipes learn at all.
+    Run("CartPole-v1", 15_000, solved=499.0, recipe="dreamer-infonce"),
+    Run("CartPole-v1", 15_000, solved=499.0, recipe="dreamerpro"),
+    Run("Pendulum-v1", 6_000, recipe="planet"),
     Run(
         "dmc/cartpole-swingup",
         50_000,
@@ -143,7 +147,7 @@ OBJECTIVES = tuple(
 SETS = {"tdmpc2": TDMPC2, "dreamer": DREAMERS, "objectives": OBJECTIVES}
 TITLES = {
     "tdmpc2": "tdmpc2, size 1m. It plans with 256 candidates in 4 iterations. Published: TD-MPC2's repository, size 5m",
-    "dreamer": "dreamerv3 and r2dreamer, size 1m, at the rate that size 1m needs, or as published (4e-5). Published: "
+    "dreamer": "dreamerv3, its relations and planet, size 1m, at the rate that size 1m needs, or as published (4e-5). Published: "
     "DreamerV3's repository, training episodes, a larger size",
     "objectives": "dreamerv3, size 1m, from pictures of side 32, with other objectives, clean and before a moving background",
 }
