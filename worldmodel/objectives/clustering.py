@@ -36,8 +36,8 @@ class PrototypesConfig(ObjectiveConfig):
     """Weight of the loss of norms. The authors have 0 for plain dm_control, 1 before natural backgrounds."""
     shift: int = 3
     """Pixels by which images are shifted at most, each sequence as a whole."""
-    vector_noise: float = 0.05
-    """Standard deviation of the noise that makes views of vectors, which cannot be shifted."""
+    scaling: float = 0.2
+    """Vectors, which cannot be shifted, are multiplied by 1 ± this (random amplitude scaling; RAD, arXiv 2004.14990)."""
     target_rate: float = 0.05
     """How far the target encoder and projector move towards the online ones at each update."""
     frozen_updates: int = 10_000
@@ -51,8 +51,8 @@ class Prototypes(Objective):
     Three losses: each view's embedding is to fall to the prototypes that the *other* view's momentum embedding is assigned to
     (evenly, by Sinkhorn; arXiv 2006.09882); the filtered features to those of their own view; both projections are to have
     norm 1, if that has a weight. The first step of a sequence falls to none. The numbers are those of the authors' code
-    (github.com/fdeng18/dreamer-pro) for plain dm_control, shifts being of whole pixels here. It is for pictures: of vectors there
-    is no published view.
+    (github.com/fdeng18/dreamer-pro) for plain dm_control, shifts being of whole pixels here; before natural backgrounds they
+    weigh the norms by 1 and rewards by 1,000. It is for pictures: of vectors there is no published view.
     """
 
     over_batch = True
@@ -69,7 +69,7 @@ class Prototypes(Objective):
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     def views(self, steps: Steps) -> tuple[dict[str, Tensor], ...]:
-        config = AugmentationConfig(self.config.shift, scaling=0.0, vector_noise=self.config.vector_noise)
+        config = AugmentationConfig(self.config.shift, scaling=self.config.scaling)
         return tuple(augment(steps, config) for _ in range(2))
 
     def forward(self, scene: Scene) -> Outcome:

@@ -82,7 +82,7 @@ def test_noise_has_the_deviation_asked_for():
     throughout = pixel_noise({"camera": grey}, 0.05, each_step=False)["camera"]
     assert torch.equal(throughout, throughout[:, :1].expand_as(throughout))
     assert throughout.std().item() == pytest.approx(0.05 * 255, rel=0.02)
-    still = AugmentationConfig(shift=0, scaling=0.0, noise=0.05, noise_each_step=False)
+    still = AugmentationConfig(shift=0, scaling=0.0, noise=0.05, vector_noise=0.05, noise_each_step=False)
     view = augment(seen({"camera": grey, "pose": torch.zeros(4, 4, 5)}), still)
     for value in view.values():
         assert torch.equal(value, value[:, :1].expand_as(value)) and value.std() > 0.01
@@ -91,7 +91,7 @@ def test_noise_has_the_deviation_asked_for():
 
 
 def test_vectors_are_scaled_as_a_whole_and_get_noise_of_their_own():
-    view = augment(seen({"pose": VECTORS, "speed": 2 * VECTORS}), AugmentationConfig(scaling=0.3, vector_noise=0.0))
+    view = augment(seen({"pose": VECTORS, "speed": 2 * VECTORS}), AugmentationConfig(scaling=0.3))
     factor = view["pose"] / VECTORS
     assert torch.allclose(factor, factor[:, :1, :1].expand_as(factor)) and 0.7 <= factor.min() < factor.max() <= 1.3
     torch.testing.assert_close(view["speed"], 2 * view["pose"])
@@ -111,7 +111,7 @@ def test_categories_stay_as_they_are_and_a_seed_gives_one_view():
     for name in ("camera", "pose"):
         assert first[name].shape == observation[name].shape
         assert torch.equal(first[name], second[name]) and not torch.equal(first[name], third[name])
-    off = AugmentationConfig(shift=0, scaling=0.0, vector_noise=0.0)
+    off = AugmentationConfig(shift=0, scaling=0.0)
     assert all(torch.equal(value, observation[name]) for name, value in augment(seen(observation), off).items())
 
 
