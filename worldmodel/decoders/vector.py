@@ -20,6 +20,13 @@ class VectorDecoderConfig(DecoderConfig):
     """Hidden layers."""
     layer: LayerKind = "rmsnorm-silu"
     """What a hidden layer is: layernorm-mish (TD-MPC2) or rmsnorm-silu (DreamerV3)."""
+    deviation: float = 1.0
+    """Of the Gaussian whose likelihood the loss is, in symlog space: squared errors are divided by its square. The Dreamers have
+    1. Smaller, an entry is worth more of the latent state's nats."""
+
+    def __post_init__(self) -> None:
+        if not self.deviation > 0:
+            raise ValueError(f"A vector decoder's deviation is above 0: got deviation={self.deviation}.")
 
 
 @decoders.register("vector", VectorDecoderConfig)
@@ -40,6 +47,7 @@ class VectorDecoder(Decoder):
                 )
         self.sizes = {name: entry.shape[0] for name, entry in spec.observation.items()}
         outputs = sum(self.sizes.values())
+        self.precision = config.deviation**-2
         self.network = readout(feature_dim, config.units, config.layers, outputs, config.layer)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
@@ -48,4 +56,4 @@ class VectorDecoder(Decoder):
 
     def loss(self, features: Tensor, observation: dict[str, Tensor]) -> Tensor:
         target = symlog(torch.cat([observation[name].float() for name in self.sizes], dim=-1))
-        return (self.network(features).float() - target).square().sum(-1)
+        return self.precision * (self.network(features).float() - target).square().sum(-1)
