@@ -2,7 +2,7 @@
 
     git clone https://github.com/NM512/r2dreamer
     python3.11 -m venv venv
-    venv/bin/pip install torch==2.13.0 tensordict==0.8.3 torchrl==0.8.1 hydra-core==1.3.8 gymnasium==0.29.1
+    venv/bin/pip install torch==2.13.0 tensordict==0.8.3 torchrl==0.8.1 hydra-core==1.3.8 gymnasium==0.29.1 tensorboard
     python benchmarks/beside.py --python venv/bin/python \\
         --script "benchmarks/references/r2dreamer.py r2dreamer dreamer vectors" \\
         --recipe dreamerv3 --size 12m --kinds update --variants "bfloat16, compiled" --rounds 5 --warm-up 2
