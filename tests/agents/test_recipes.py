@@ -173,6 +173,7 @@ def test_planets_numbers_are_the_papers():
     assert (model.dynamics.deterministic, model.dynamics.stochastic, model.dynamics.hidden) == (200, 30, 200)
     assert (model.dynamics.free_nats, model.dynamics.weight, model.dynamics.least_std) == (3, 1, 0.1)
     assert model.reward.weight == 10
+    assert model.objectives[0].decoder.vectors.deviation == 0.1, "which is not the paper's: it has no vectors"
     assert (planner.horizon, planner.iterations, planner.samples, planner.elites) == (12, 10, 1000, 100)
     assert planner.exploration == 0.3
     assert (optimiser.algorithm, optimiser.learning_rate, optimiser.eps, optimiser.clip) == ("adam", 1e-3, 1e-4, 1000)

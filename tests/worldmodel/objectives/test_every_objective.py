@@ -82,9 +82,7 @@ OF_EPISODES = [*((*place, {}) for place in PLACES), *((name, False, options) for
 
 
 @pytest.mark.parametrize(("name", "with_dynamics", "options"), OF_EPISODES)
-def test_episodes_that_follow_each_other_in_a_sequence_are_worth_what_they_are_in_sequences_of_their_own(
-    name, with_dynamics, options
-):
+def test_episodes_in_one_sequence_are_worth_what_they_are_in_their_own(name, with_dynamics, options):
     place = with_history(Place(name, with_dynamics, **options), STEPS)
     losses = []
     for steps in (STEPS, taken_apart(STEPS)):
