@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from worldmodel.data import Spec
 from worldmodel.nn import ranks, readout
@@ -86,12 +87,14 @@ class NextFrame(Decoding):
         if feature_dim is None:
             self.change = readout(embed_dim + spec.action.dim, config.units, 1, embed_dim, "rmsnorm-silu")
 
-    def forward(self, scene: Scene) -> Outcome:
+    def ahead(self, scene: Scene) -> Tensor:
+        """What is decoded, [B, T − 1, F or E]: one step ahead of all steps but the last."""
         if self.change is None:
-            ahead = scene.ahead(1)
-        else:
-            departure = scene.embedding[:, :-1]
-            ahead = departure + self.change(torch.cat([departure, scene.steps.action[:, :-1]], dim=-1))
+            return scene.ahead(1)
+        departure = scene.embedding[:, :-1]
+        return departure + self.change(torch.cat([departure, scene.steps.action[:, :-1]], dim=-1))
+
+    def forward(self, scene: Scene) -> Outcome:
         arrived = {name: value[:, 1:] for name, value in scene.steps.observation.items()}
-        error = self.decoder.loss(ahead, arrived)
+        error = self.decoder.loss(self.ahead(scene), arrived)
         return Outcome({"next-frame": self.config.weight * ranks.mean(error.flatten(), scene.pairs(1).flatten())})
