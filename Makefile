@@ -1,3 +1,5 @@
+# Drawing pictures without a display needs libraries of the system: on Debian and Ubuntu,
+#     apt install libegl1 libegl-mesa0 libgl1-mesa-dri        or, where EGL does not work, libosmesa6
 # Each target makes its own .venv on first use; a second call finds it there.
 PYTHON ?= $(shell for v in python3.11 python3.12 python3.13 python3; do if command -v $$v >/dev/null && $$v -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$v; break; fi; done)
 VENV := .venv

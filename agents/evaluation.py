@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
-import torch
 
 from agents.actor import Actor
 from agents.agent import Agent
 from agents.execution import Execution
 from worldmodel.data import Spec, StepStream
+from worldmodel.randomness import seeded
 
 log = logging.getLogger("worldmodel")
 LONGEST = 10_000  # decisions of an evaluated episode in a task without a time limit, which need not end
@@ -67,9 +67,7 @@ def evaluate(
     check_episodes(episodes, count)
     check_spaces(agent, tasks)
     result = Evaluation([], [])
-    devices = [execution.device] if execution.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
+    with seeded(seed, execution.device):
         stream, actor = StepStream(tasks), Actor(agent, execution, count, explore=False)
         arrival = stream.reset(seed=seed)
         returns, lengths = np.zeros(count), np.zeros(count, dtype=int)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from agents.execution import Execution
 from agents.learnable import Learnable, Losses
-from agents.optimisers import Optimiser, OptimiserConfig
+from agents.optimisers import LaProp, Optimiser, OptimiserConfig
 from worldmodel.data import Replay, Steps
 from worldmodel.diagnostics import rows_of
 from worldmodel.representation import Representation
@@ -149,5 +149,7 @@ class Learner:
             parameter = parameters[name]
             # Moments lie in memory as their parameter does: a fused optimiser reads both by address.
             moment = value.shape == parameter.shape
-            own = torch.empty_like(parameter).copy_(value) if moment else value.to(parameter.device)
+            # LaProp counts on the CPU, so that no update waits for a GPU to read it.
+            where = value.device if isinstance(self.optimiser.algorithm, LaProp) else parameter.device
+            own = torch.empty_like(parameter).copy_(value) if moment else value.to(where)
             self.optimiser.algorithm.state[parameter][key] = own

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import torch
 
 from agents.agent import Agent
 from agents.parts import Parts, with_objectives, with_parts
@@ -16,6 +15,7 @@ from agents.published import RECIPES
 from agents.recipe_config import Recipe
 from worldmodel import WorldModel, load_representation
 from worldmodel.data import Spec
+from worldmodel.randomness import seeded
 from worldmodel.registry import check_fields, unknown_name
 
 
@@ -110,8 +110,7 @@ def make(
     built = with_parts(built, Parts(dynamics, behaviour, planner, image_encoder, vector_encoder))
     if encoder is not None:
         built = with_encoder(built, encoder, freeze=freeze_encoder)
-    with torch.random.fork_rng([]):
-        torch.manual_seed(getattr(tasks, "seed", 0) if seed is None else seed)
+    with seeded(getattr(tasks, "seed", 0) if seed is None else seed):
         agent = Agent(built.agent, spec, getattr(tasks, "episode_length", None))
     if encoder is not None:
         take_encoder(agent.model, encoder)

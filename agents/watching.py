@@ -22,19 +22,25 @@ from worldmodel.snapshots import read_json, read_tensors
 FRAME = "frame"
 SIDE = 64
 CAPACITY = 4_000  # steps: 49 MB
+PICTURE = Entry((SIDE, SIDE, 3), "uint8")
 
 
 class Watch:
     """The last steps of a task's first environment with a small picture of each.
 
     Raises:
-        ValueError: the environments draw nothing, or observe pictures of another size: a film shows pictures of one.
+        ValueError: the environments draw nothing, or observe pictures of another size (a film shows pictures of one), or
+            something else by the pictures' name.
     """
 
     def __init__(self, tasks: gymnasium.vector.VectorEnv, spec: Spec) -> None:
         if tasks.render_mode != "rgb_array":
             raise ValueError(
                 "Watching needs environments that draw: make them with render_mode='rgb_array', if they have it, or leave it out."
+            )
+        if spec.observation.get(FRAME, PICTURE).shape != PICTURE.shape:
+            raise ValueError(
+                f"The task observes something called {FRAME!r} already, as watching calls its pictures: leave out watch."
             )
         for name, entry in spec.observation.items():
             if entry.kind == "image" and entry.shape[:2] != (SIDE, SIDE):
@@ -74,7 +80,7 @@ class Watch:
 
 def watched_spec(spec: Spec) -> Spec:
     """The task's spec with a picture beside what is observed."""
-    return dataclasses.replace(spec, observation={**spec.observation, FRAME: Entry((SIDE, SIDE, 3), "uint8")})
+    return dataclasses.replace(spec, observation={**spec.observation, FRAME: PICTURE})
 
 
 def picture(tasks: gymnasium.vector.VectorEnv, side: int) -> np.ndarray:

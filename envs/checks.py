@@ -13,6 +13,8 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from envs.distractions import distraction
 
+IMAGE_SIZE = 64
+
 
 def check_numbers(arguments: dict[str, Any]) -> None:
     """Raise ValueError, naming it, for a number that ``make`` cannot take."""
@@ -43,6 +45,14 @@ def check_views(
     if render_mode is not None and not renders(spec, render_mode):
         modes = ", ".join(repr(mode) for mode in render_modes(spec) or ()) or "none"
         raise ValueError(f"{task} has no render_mode={render_mode!r}; it has {modes}.")
+
+
+def check_image_size(image_size: int, pixels: bool) -> None:
+    if image_size != IMAGE_SIZE and not pixels:
+        raise ValueError(
+            f"image_size={image_size} has no effect where no frames are observed: add observation='pixels' or 'both', or leave "
+            "it out."
+        )
 
 
 def check_distractions(distractions: Sequence[str], pixels: bool) -> None:

@@ -17,8 +17,10 @@ from gymnasium.envs.registration import EnvSpec
 
 from envs import dmc, opengl, suites
 from envs.checks import (
+    IMAGE_SIZE,
     check_distractions,
     check_hidden,
+    check_image_size,
     check_integer,
     check_numbers,
     check_options,
@@ -43,7 +45,7 @@ def make(
     task: str,
     *,
     observation: str = "state",
-    image_size: int = 64,
+    image_size: int = IMAGE_SIZE,
     fast_rendering: bool = False,
     distractions: Sequence[str] = (),
     hide: Sequence[str | int] = (),
@@ -149,6 +151,7 @@ def _planned(arguments: dict[str, Any], options: dict[str, Any]) -> tuple[TaskCo
         options = {**options, "fast_rendering": True}
     pixels = observation != "state" or (suite is not None and suite.seen)
     check_views(task, spec, observation, pixels, fast_rendering, render_mode)
+    check_image_size(arguments["image_size"], pixels)
     check_distractions(distractions, pixels)
     check_hidden(hide, observation)
     sentences = arguments["sentences"]

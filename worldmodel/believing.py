@@ -10,6 +10,7 @@ from torch import Tensor
 from worldmodel.data import Steps
 from worldmodel.data.episodes import episodes
 from worldmodel.dynamics import State, map_state, state_at
+from worldmodel.randomness import seeded
 from worldmodel.scene import Scene
 
 if TYPE_CHECKING:
@@ -47,8 +48,7 @@ def believed_recording(model: Representation, steps: Steps, sequences: int = 16)
     training = model.training
     model.eval()
     found = []
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(0)
+    with seeded(0, device):
         for first, last in zip(begin.split(sequences), end.split(sequences), strict=True):
             time = torch.arange(int((last - first).max()))
             # Shorter episodes end with their last step, again and again.

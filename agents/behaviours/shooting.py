@@ -22,6 +22,14 @@ class ShootingConfig(BehaviourConfig):
     discount: float = 1.0
     """γ of the predicted rewards within the horizon."""
 
+    def __post_init__(self) -> None:
+        # A planner's own default, which is for behaviours with a policy, is nothing that was asked for.
+        if (asked := self.planner.policy_candidates) not in (0, type(self.planner).policy_candidates):
+            raise ValueError(
+                f"policy_candidates={asked} has no effect in shooting, which has no policy to propose any: leave it out, or "
+                "take a behaviour that has one, such as temporal-difference."
+            )
+
 
 @behaviours.register("shooting", ShootingConfig)
 class Shooting(Behaviour):

@@ -156,6 +156,13 @@ def test_watching_is_refused_where_pictures_of_another_size_are_observed():
         assert "\n" not in str(caught.value)
 
 
+def test_watching_is_refused_where_something_else_is_called_as_its_pictures_are():
+    tasks = SimpleNamespace(render_mode="rgb_array")
+    observed = spaces.Dict({FRAME: spaces.Box(-1, 1, (2,)), "pose": spaces.Box(-1, 1, (2,))})
+    with pytest.raises(ValueError, match="something called 'frame' already, .*: leave out watch"):
+        Watch(tasks, Spec.from_spaces(observed, spaces.Discrete(2)))
+
+
 @pytest.mark.parametrize("at_the_end", [False, True])
 def test_a_run_without_evaluations_shows_as_often_what_it_imagines(tmp_path, at_the_end):
     others = pendulum(render_mode="rgb_array") if at_the_end else None

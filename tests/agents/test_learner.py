@@ -149,6 +149,17 @@ def test_a_saved_learner_goes_on_as_if_it_had_never_stopped():
     assert_equal(tensors(one), tensors(other))
 
 
+def test_laprop_goes_on_counting_on_the_cpu_so_that_no_update_waits_for_a_gpu():
+    one = learner(OptimiserConfig(algorithm="laprop"))
+    one.update(batch(SPEC))
+    saved = {name: value.clone() for name, value in one.state_dict().items()}
+    one.agent.to("meta")  # in a GPU's place: a device whose tensors cannot be read
+    one.load_state_dict(saved)
+    states = [one.optimiser.algorithm.state[parameter] for parameter in one.agent.parameters()]
+    found = [(state["step"], state["momentum"].device.type) for state in states if state]
+    assert found and all(float(step) == 1 and device == "meta" for step, device in found)
+
+
 def test_a_prefix_that_fits_no_parameter_is_refused_in_a_sentence():
     config = OptimiserConfig(groups=(ParameterGroupConfig(("model.encodr.",)),))
     with pytest.raises(ValueError, match=r"'model\.encodr\.'.*model\.encoder") as caught:

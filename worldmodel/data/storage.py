@@ -63,7 +63,11 @@ def allocate(layout: Mapping[str, Entry], rows: int, device: torch.device, direc
     each = bytes_per_step(layout)
     place = f"files in {directory}" if directory is not None else "memory" if device.type == "cpu" else str(device)
     available = _available(device, directory)
-    logger.info("Replay of %s steps: %s in %s.", f"{rows:,}", readable(each * rows), place)
+    copied = sum(entry.nbytes for name, entry in layout.items() if name.startswith("extras/"))
+    latent = f", {readable(copied * rows)} of it latent states, which each checkpoint copies" if copied else ""
+    # What may surprise is said to programs as well that show warnings alone.
+    level = logging.WARNING if each * rows >= 2**30 else logging.INFO
+    logger.log(level, "Replay of %s steps: %s in %s%s.", f"{rows:,}", readable(each * rows), place, latent)
     if available is not None and each * rows > available:
         other = "" if directory is not None else ', or replay_device="disk"'
         raise ValueError(

@@ -16,6 +16,7 @@ from worldmodel.believing import believed_states
 from worldmodel.data import Steps
 from worldmodel.dynamics import Dynamics, State, map_state, state_at
 from worldmodel.model import WorldModel
+from worldmodel.randomness import seeded
 from worldmodel.visualize.files import save_frames, write_gif
 
 if TYPE_CHECKING:
@@ -168,8 +169,7 @@ def imagine(
     samples = samples if model.dynamics.stochastic else 1
     training = model.training
     model.eval()
-    with torch.random.fork_rng([steps.reward.device] if steps.reward.is_cuda else []):
-        torch.manual_seed(seed)
+    with seeded(seed, steps.reward.device):
         believed = map_state(lambda tensor: tensor[:, lead:], believed_states(model, steps))
         steps = steps.select((slice(None), slice(lead, None)))
         batch = steps.reward.shape[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +16,13 @@ from worldmodel.believing import believed_features
 from worldmodel.data import Entry, Spec, Steps
 from worldmodel.data.episodes import from_a_beginning
 from worldmodel.decoders import DecoderConfig, ImageDecoderConfig, SeveralDecoderConfig, VectorDecoderConfig, decoders
+from worldmodel.nn.images import SMALLEST, stages
+from worldmodel.randomness import seeded
 
 if TYPE_CHECKING:
     from worldmodel.representation import Representation
+
+logger = logging.getLogger("worldmodel")
 
 
 @dataclass(frozen=True)
@@ -139,10 +144,26 @@ def unfitted(
     device = next(model.parameters()).device
     with torch.no_grad():
         own = model.decode(torch.zeros(1, model.feature_dim, device=device))
-    # Texts are hashed words, which nothing gives back.
-    entries = {name: entry for name, entry in spec.observation.items() if name not in own and not entry.text}
+    entries = _shown({name: entry for name, entry in spec.observation.items() if name not in own})
     if not entries:
         return None
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return Inspection(entries, spec, model.feature_dim, config).to(device)
+
+
+def _shown(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """What can be given back: not texts, which are hashed words, and of images those that a decoder draws, of one size."""
+    shown, side = {}, None
+    for name, entry in entries.items():
+        if entry.kind == "image":
+            height, width, _ = entry.shape
+            if height != width or height == SMALLEST or stages(height) is None or side not in (None, height):
+                logger.warning(
+                    "Observation %r, %d × %d, is not shown: a decoder draws squares of side 8, 16, 32, …, all of one size.",
+                    *(name, height, width),
+                )
+                continue
+            side = height
+        if not entry.text:
+            shown[name] = entry
+    return shown

@@ -11,6 +11,7 @@ from torch import Tensor
 from worldmodel.believing import believed_features
 from worldmodel.data import Steps
 from worldmodel.data.episodes import episodes, from_a_beginning
+from worldmodel.randomness import seeded
 from worldmodel.visualize.drawing import FAINT, canvas, colours, write
 
 if TYPE_CHECKING:
@@ -64,8 +65,7 @@ def principal_components(features: Tensor, count: int = 2) -> tuple[Tensor, Tens
         _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
         directions = directions.T
     else:  # the whole decomposition would take minutes
-        with torch.random.fork_rng([]):
-            torch.manual_seed(0)
+        with seeded(0, centred.device):
             _, spread, directions = torch.svd_lowrank(centred, q=count + 10, niter=8)
     points = centred @ directions[:, :count]
     largest = points.gather(0, points.abs().argmax(0, keepdim=True))

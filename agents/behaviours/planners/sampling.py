@@ -246,15 +246,6 @@ class ICEM(Planner):
     def __init__(self, config: ICEMConfig, *, action: ActionSpec) -> None:
         self.config = config
         self.kept = max(int(config.kept * config.elites), 1)
-        self.samples = [
-            # However many a policy proposes, as many as there are elites are drawn.
-            max(
-                int(config.samples / config.decay**i) - config.policy_candidates,
-                2 * config.elites - config.policy_candidates,
-                config.elites,
-            )
-            for i in range(config.iterations)
-        ]
         self.sequences = sequences_for(
             action,
             config.horizon,
@@ -269,6 +260,12 @@ class ICEM(Planner):
         mean = self.sequences.start(batch_size, device)[0]
         return mean, self.sequences.anything(batch_size, self.kept, device)
 
+    def samples(self, proposed: int) -> list[int]:
+        """How many candidates each iteration draws beside those that a policy proposes: no fewer than there are elites."""
+        config = self.config
+        wanted = [max(int(config.samples / config.decay**i), 2 * config.elites) for i in range(config.iterations)]
+        return [max(count - proposed, config.elites) for count in wanted]
+
     def plan(self, returns: Returns, memory: Memory, candidates: Tensor, explore: bool) -> Plan:
         mean, elites = memory
         # The elites of the last plan, a step later; their last action is a new one.
@@ -278,7 +275,7 @@ class ICEM(Planner):
             self.sequences,
             self.sequences.again(mean, repeat=True),
             candidates,
-            samples=self.samples,
+            samples=self.samples(candidates.shape[1]),
             elites=self.config.elites,
             carried=torch.cat([elites[:, :, 1:], last], dim=2),
             kept=self.kept,

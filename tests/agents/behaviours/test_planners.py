@@ -160,6 +160,13 @@ def test_icem_still_draws_where_a_policy_proposes_more_than_its_last_iterations_
     # Drawn 16, then 5 each; with the policy's 24, one carried elite, and the likeliest sequence in the last.
     assert counts == [16 + 24 + 1, 5 + 24 + 1, 5 + 24 + 1, 5 + 24 + 1 + 1]
 
+    # Where nobody proposes any, as many as that are drawn.
+    counts.clear()
+    planner.plan(
+        lambda a: counts.append(a.shape[1]) or a.sum((2, 3)), planner.initial(1, CPU), candidates[:, :0], False
+    )
+    assert counts == [40 + 1, 20 + 1, 10 + 1, 10 + 1 + 1]
+
 
 def test_momentum_keeps_a_share_of_the_old_mean():
     torch.manual_seed(0)

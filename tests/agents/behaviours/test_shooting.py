@@ -7,11 +7,18 @@ import torch
 from small import model, stream
 
 from agents.behaviours import Shooting, ShootingConfig
+from agents.behaviours.planners import ICEMConfig, MPPIConfig
 from worldmodel.dynamics import map_state, state_at
 
 
 def shooting(spec, discount: float) -> Shooting:
     return Shooting(ShootingConfig(discount=discount), spec=spec, feature_dim=16, episode_length=50)
+
+
+def test_candidates_of_a_policy_are_refused_where_there_is_none():
+    with pytest.raises(ValueError, match="policy_candidates=100 has no effect in shooting"):
+        ShootingConfig(planner=ICEMConfig(policy_candidates=100))
+    ShootingConfig(planner=MPPIConfig())  # whose default is for behaviours with a policy
 
 
 def plain_return(rewards: list[float], continuations: list[float], discount: float) -> float:

@@ -3,8 +3,9 @@ from collections import Counter
 
 import pytest
 import torch
+from gymnasium import spaces
 
-from worldmodel.data import Replay
+from worldmodel.data import Entry, Replay, Spec, storage
 
 
 def starts(steps):
@@ -153,6 +154,17 @@ def test_a_second_replay_in_a_folder_leaves_the_first_its_steps(world, tmp_path)
     before = first.rows_since([0])
     feeder.feed([Replay(world.spec, 10, directory=tmp_path)], 10)
     assert world.same(first.rows_since([0]), before)
+
+
+def test_half_a_million_frames_take_six_gigabytes_and_that_is_said_to_whom_shows_warnings_alone(caplog, monkeypatch):
+    camera = Entry((64, 64, 3), "uint8")
+    spec = Spec.from_spaces(spaces.Dict(camera=spaces.Box(0, 255, camera.shape, "uint8")), spaces.Box(-1, 1, (6,)))
+    assert Replay.bytes_needed(spec, 500_000) == pytest.approx(6.2e9, rel=0.01)
+    monkeypatch.setattr(storage, "_available", lambda device, directory: 0)
+    latent = {"latent": Entry((1024,), "float32")}
+    with caplog.at_level(logging.WARNING, "worldmodel"), pytest.raises(ValueError, match="0 steps fit"):
+        Replay(spec, 500_000, extras=latent)
+    assert "500,000 steps: 7.6 GiB in memory, 1.9 GiB of it latent states, which each checkpoint copies" in caplog.text
 
 
 def test_bytes_are_announced_before_and_a_refusal_says_what_fits(world, tmp_path, caplog):

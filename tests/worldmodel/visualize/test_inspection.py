@@ -154,3 +154,17 @@ def test_texts_are_not_shown_and_stop_nothing():
     )
     inspection = unfitted(small.model(), with_text, QUICK)
     assert inspection is not None and list(inspection.entries) == ["state", "frame"]
+
+
+def test_pictures_that_no_decoder_draws_are_left_out_and_that_is_said(caplog):
+    pictures = {
+        "frame": Entry((SIDE, SIDE, 3), "uint8"),
+        "wide": Entry((84, 84, 3), "uint8"),
+        "other": Entry((2 * SIDE, 2 * SIDE, 1), "uint8"),
+    }
+    spec = dataclasses.replace(small.CONTINUOUS, observation=small.CONTINUOUS.observation | pictures)
+    inspection = unfitted(small.model(), spec, QUICK)
+    assert set(inspection.entries) == {"state", "frame"}
+    assert "'wide', 84 × 84, is not shown" in caplog.text and "'other', 16 × 16, is not shown" in caplog.text
+    only = dataclasses.replace(spec, observation={"wide": pictures["wide"]})
+    assert unfitted(small.model(), only, QUICK) is None
