@@ -254,8 +254,11 @@ def test_every_recipe_trains_is_evaluated_and_goes_on(tmp_path, recipe):
     assert said.code == 0, said.error
     updates = 50 if recipe == "planet" else 20  # PlaNet's first plans come after the updates of its random decisions
     assert json.loads((logdir / "result.json").read_text())["updates"] == updates
-    assert command("train.py", "--resume", logdir, "--steps", 60).code == 0
+    said = command("train.py", "--resume", logdir, "--steps", 60, "--films", 1)
+    assert said.code == 0 and "film" not in said.error, said.error
     assert json.loads((logdir / "result.json").read_text())["updates"] == updates + 10
+    films = {path.name.partition("-")[2] for path in (logdir / "films").iterdir()}
+    assert {"imagination.gif", "latent-map.png"} <= films
     said = command("evaluate.py", logdir, "--episodes", 2)
     assert said.code == 0, said.error
 
