@@ -29,6 +29,27 @@ def test_sizes_have_nearly_the_parameters_of_their_names(size):
     assert learned / 1e6 == pytest.approx(float(size.removesuffix("m")), rel=0.25)
 
 
+# Counted in R2-Dreamer's public code, its modes `dreamer` and `r2dreamer`, on 24 numbers and on images of 64 × 64.
+PUBLIC_PARAMETERS = {
+    "12m": ((9_738_019, 10_494_158), (9_599_243, 11_843_595)),
+    "25m": ((21_782_947, 23_489_326), (21_476_491, 26_529_931)),
+    "50m": ((38_612_003, 41_650_062), (38_072_331, 47_059_467)),
+    "100m": ((86_622_499, 93_468_238), (85_419_787, 105_648_139)),
+    "200m": ((153_769_507, 165_948_686), (151_641_611, 187_609_611)),
+}
+
+
+@pytest.mark.parametrize("size", PUBLIC_PARAMETERS)
+def test_dreamers_of_every_size_have_as_many_parameters_as_the_public_code(size):
+    images = spaces.Dict(image=spaces.Box(0, 255, (64, 64, 3), "uint8"))
+    pictured = Spec.from_spaces(images, spaces.Box(-1, 1, (6,)))
+    for name, expected in zip(("dreamerv3", "r2dreamer"), PUBLIC_PARAMETERS[size], strict=True):
+        for spec, count in zip((WALKER, pictured), expected, strict=True):
+            with torch.device("meta"):
+                agent = agents.Agent(agents.recipe(name, size, terminates=True).agent, spec, 500)
+            assert sum(p.numel() for p in agent.parameters() if p.requires_grad) == count
+
+
 def test_the_published_numbers_are_the_defaults():
     recipe = agents.recipe("tdmpc2")
     behaviour, planner = recipe.agent.behaviour, recipe.agent.behaviour.planner
