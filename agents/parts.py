@@ -19,6 +19,7 @@ from worldmodel.encoders import EncoderConfig, SeveralEncoderConfig, encoders
 from worldmodel.model import WorldModelConfig
 from worldmodel.objectives import ConsistencyConfig, ObjectiveConfig, objectives
 from worldmodel.registry import Registry
+from worldmodel.representation import RepresentationConfig
 
 Config = TypeVar("Config")
 
@@ -59,10 +60,8 @@ def with_parts(recipe: Recipe, parts: Parts) -> Recipe:
     model, behaviour = recipe.agent.model, recipe.agent.behaviour
     if parts.dynamics:
         model = dataclasses.replace(model, dynamics=exchanged_dynamics(parts.dynamics, model.dynamics, recipe.size))
-        present = [objectives.name(one) for one in model.objectives]
-        missing = objectives_named([name for name in model.dynamics.objectives if name not in present])
-        missing = _as_learned(model, missing)
-        model = dataclasses.replace(model, objectives=(*model.objectives, *missing))
+        brought = brought_by_dynamics(model, filtered=model.learn_on == "filtered")
+        model = dataclasses.replace(model, objectives=(*model.objectives, *brought))
     model = _with_encoders(model, parts)
     if parts.behaviour:
         behaviour = exchanged(behaviours, parts.behaviour, behaviour, WIDTHS)
@@ -91,15 +90,30 @@ def with_parts(recipe: Recipe, parts: Parts) -> Recipe:
     return dataclasses.replace(recipe, agent=agent, optimiser=_without_groups(recipe.optimiser, gone))
 
 
-def _as_learned(model: WorldModelConfig, configs: Sequence[ObjectiveConfig]) -> tuple[ObjectiveConfig, ...]:
-    """Objectives as they are learned from in the recipe's sequences.
+def brought_by_dynamics(
+    model: RepresentationConfig | WorldModelConfig, *, filtered: bool = True
+) -> tuple[ObjectiveConfig, ...]:
+    """The objectives without which the model's dynamics learn nothing, those that it has none of.
+
+    Args:
+        filtered: whether each step of a sequence is filtered, and not the first alone.
+    """
+    if model.dynamics is None:
+        return ()
+    present = [objectives.name(one) for one in model.objectives]
+    missing = objectives_named([name for name in model.dynamics.objectives if name not in present])
+    return _as_learned(missing, filtered)
+
+
+def _as_learned(configs: Sequence[ObjectiveConfig], filtered: bool) -> tuple[ObjectiveConfig, ...]:
+    """Objectives as they are learned from in sequences of which each step is ``filtered``, or the first alone.
 
     TD-MPC2 imagines from the first of four steps. Where each step of a long sequence is filtered, it is imagined from as well:
     weights that decay with the distance from the first would leave nothing of the later ones.
     """
 
     def learned(config: ObjectiveConfig) -> ObjectiveConfig:
-        if model.learn_on == "filtered" and isinstance(config, ConsistencyConfig) and config.horizon is None:
+        if filtered and isinstance(config, ConsistencyConfig) and config.horizon is None:
             return dataclasses.replace(config, horizon=TDMPC2_HORIZON)
         return config
 
@@ -163,7 +177,7 @@ def with_objectives(recipe: Recipe, names: Sequence[str]) -> Recipe:
         return recipe
     model = recipe.agent.model
     decoder = dreamer_decoder(recipe.size) if recipe.size in DREAMER_SIZES else None
-    chosen = _as_learned(model, objectives_named(names, model.objectives, decoder))
+    chosen = _as_learned(objectives_named(names, model.objectives, decoder), model.learn_on == "filtered")
     model = dataclasses.replace(model, objectives=chosen)
     return dataclasses.replace(recipe, agent=dataclasses.replace(recipe.agent, model=model))
 

@@ -79,25 +79,6 @@ def arguments_of(stored: dict[str, Any]) -> dict[str, Any]:
     return own | stored.get("options", {}) | given
 
 
-def check_same_task(folder: Path, facts: dict[str, Any], given: dict[str, Any]) -> None:
-    """Raise ValueError where episodes of the task that is given do not belong beside those of a recording.
-
-    Args:
-        folder: of the recording.
-        facts: how it was made.
-        given: what is known of the task, in the same form as ``facts["task"]``; {} for nothing.
-    """
-    before = facts.get("task") or {}
-    for name in ("task", "action_repeat", "task_options", "options"):
-        pair = [task.get(name) for task in (before, given)]
-        plain = [list(value) if isinstance(value, tuple) else value for value in pair]  # as JSON has it
-        if None not in plain and plain[0] != plain[1]:
-            raise ValueError(
-                f"{folder} holds episodes of {name}={plain[0]!r}, and {plain[1]!r} was given: nothing would tell them apart, so "
-                "give them a folder of their own."
-            )
-
-
 def known_task(task: Known | None, logdir: str | Path) -> Known:
     """The task of a run, whose folder says None where a program made the environments.
 

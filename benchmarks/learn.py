@@ -65,18 +65,19 @@ def draw(records: Sequence[tuple[Run, dict]], path: Path) -> None:
     """A panel for each task: the curves of its runs, and the published points."""
     import matplotlib.pyplot as plt
 
-    tasks = list(dict.fromkeys((run.task, run.variant == "pixels") for run, _ in records))
+    tasks = list(dict.fromkeys((run.task, run.pixels) for run, _ in records))
     columns = max(-(-len(tasks) // 2), 1)
     figure, axes = plt.subplots(2, columns, figsize=(3.2 * columns, 5.2), squeeze=False)
     for axis, (task, pixels) in zip(axes.flat, tasks, strict=False):
-        here = [(run, record) for run, record in records if (run.task, run.variant == "pixels") == (task, pixels)]
+        here = [(run, record) for run, record in records if (run.task, run.pixels) == (task, pixels)]
         for run, record in here:
             label = f"{run.recipe}{run.variant and ', ' + run.variant}, seed {run.seed}"
             (line,) = axis.plot(*zip(*record["curve"], strict=True), marker=".", label=label)
             if record.get("training"):
                 axis.plot(*zip(*record["training"], strict=True), ":", linewidth=0.8, color=line.get_color())
-        for steps, mean, worst in here[0][0].published:
-            label = "published, worst seed" if steps == here[0][0].published[0][0] else None
+        published = next((run.published for run, _ in here if run.published), ())
+        for steps, mean, worst in published:
+            label = "published, worst seed" if steps == published[0][0] else None
             axis.errorbar([steps], [mean], yerr=[[mean - worst], [0]], fmt="k*", label=label)
         axis.set_title(f"{task}{' from pixels' * pixels}", fontsize=9)
         axis.set_xlabel("environment steps", fontsize=8)

@@ -153,6 +153,11 @@ def distraction(given: str) -> Distraction:
     return kind(value)
 
 
+def with_strength(given: str) -> str:
+    """The distraction with its strength, so that what is recorded says the same for ever: "background" → "background:0.5"."""
+    return f"{given.partition(':')[0]}:{distraction(given).strength:g}"
+
+
 class Distractions(gymnasium.Wrapper):
     """Every picture of the observation with these distractions, one after the other in the order given.
 

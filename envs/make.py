@@ -27,6 +27,7 @@ from envs.checks import (
     check_views,
     renders,
 )
+from envs.distractions import with_strength
 from envs.sentences import EXAMPLE
 from envs.task_config import TaskConfig
 from envs.vector import InProcessVectorEnv, TaskDescription, TaskVectorEnv
@@ -93,6 +94,8 @@ def make(
         WorkerError: a worker process could not be started.
     """
     arguments = {key: value for key, value in locals().items() if key != "options"} | options
+    if not isinstance(distractions, str):  # which is refused below
+        arguments["distractions"] = tuple(map(with_strength, distractions))
     config, description = _planned(arguments, options)
     environments = [partial(config.build, index) for index in range(num_envs)]
     if workers:

@@ -27,10 +27,10 @@ import envs
 from agents.checkpoint import load_agent
 from agents.collecting import collect
 from agents.config_file import read_config
-from agents.tasks import check_same_task, known_task
+from agents.tasks import known_task
 from envs.suites import suite_of
 from worldmodel.data import Spec
-from worldmodel.data.episode_files import next_number
+from worldmodel.data.episode_files import check_same_task, next_number
 from worldmodel.data.recording import Recorder, Recording
 from worldmodel.loading import find_checkpoint
 
@@ -85,7 +85,8 @@ def main() -> None:
         execution = None if agent is None else agents.Execution(command.execution)
         spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
         facts = {
-            "task": vars(command.recorded) | {"action_repeat": tasks.action_repeat},
+            "task": vars(command.recorded)
+            | {"action_repeat": tasks.action_repeat, "distractions": tasks.arguments["distractions"]},
             "policy": command.policy,
             "checkpoint": None if agent is None else find_checkpoint(Path(command.policy)).name,
             "random_hold": command.random_hold,

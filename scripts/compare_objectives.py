@@ -34,7 +34,7 @@ from agents.learner import context_steps
 from agents.optimisers import OptimiserConfig
 from agents.pretraining import Pretrainer, PretrainingConfig
 from agents.run import alone_in
-from envs.distractions import distract, distraction
+from envs.distractions import distract, distraction, with_strength
 from worldmodel import Representation, RepresentationConfig
 from worldmodel.data import Spec, Steps
 from worldmodel.data.recording import Recording, replay_of
@@ -141,7 +141,7 @@ def compare(
     check_settings(shared_settings(command, recording, execution), command.out)
     made = {name: made_of(model) for name, model in models.items()}
     rows = rows_of(command.out, made)
-    conditions = ("clean", *command.distractions)
+    conditions = ("clean", *("+".join(map(with_strength, one.split("+"))) for one in command.distractions))
     done = {(row["objective"], row["condition"], row["seed"]) for row in rows}
     todo = [
         (seed, condition, name)

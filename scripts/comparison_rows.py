@@ -8,7 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import agents
 import worldmodel
+from envs import distractions
 from worldmodel import RepresentationConfig
 from worldmodel.registry import config_to_dict
 
@@ -21,10 +23,12 @@ def made_of(model: RepresentationConfig) -> str:
 
 
 def code_of() -> str:
-    """A short digest of the library's code, by which rows that other code made are told."""
+    """A short digest of the code that rows depend on, by which those that other code made are told."""
     digest = hashlib.sha256()
-    for path in sorted(Path(worldmodel.__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
+    for package in (worldmodel, agents, distractions):
+        file = Path(str(package.__file__))
+        for path in sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]:
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -18,8 +18,7 @@ import tyro
 from command import check_is_no_file, one_sentence_errors
 from tyro.conf import Positional
 
-from agents.tasks import check_same_task
-from worldmodel.data.episode_files import next_number
+from worldmodel.data.episode_files import check_same_task, next_number
 from worldmodel.data.minari import from_minari, to_minari
 from worldmodel.data.recording import Recorder, Recording
 

@@ -26,7 +26,7 @@ from tyro.conf import AvoidSubcommands, arg
 
 import agents
 from agents.config_file import read_config, write_config
-from agents.parts import exchanged_dynamics, objectives_named
+from agents.parts import brought_by_dynamics, exchanged_dynamics, objectives_named
 from agents.pretraining import Pretrainer, PretrainingConfig
 from agents.published import dreamer_decoder
 from agents.run import alone_in
@@ -86,7 +86,7 @@ def parse(arguments: list[str]) -> PretrainCommand:
 
 
 def named_parts(names: list[str], size: str, images: str, dynamics: str) -> RepresentationConfig:
-    """The configuration of the parts chosen by name."""
+    """The configuration of the parts chosen by name, with the objectives that dynamics bring."""
     published = agents.recipe("dreamerv3", size).agent.model
     encoder = published.encoder
     assert isinstance(encoder, SeveralEncoderConfig)
@@ -95,7 +95,8 @@ def named_parts(names: list[str], size: str, images: str, dynamics: str) -> Repr
     if images == "patches":
         encoder = dataclasses.replace(encoder, images=PatchEncoderConfig())
     chosen = exchanged_dynamics(dynamics, published.dynamics, size) if dynamics else None
-    return RepresentationConfig(objectives_named(names, decoder=dreamer_decoder(size)), encoder, chosen)
+    model = RepresentationConfig(objectives_named(names, decoder=dreamer_decoder(size)), encoder, chosen)
+    return dataclasses.replace(model, objectives=(*model.objectives, *brought_by_dynamics(model)))
 
 
 def main() -> None:

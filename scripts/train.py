@@ -140,7 +140,14 @@ def task_of(folder: Path) -> TaskOptions:
 def make_tasks(command: TrainCommand, **changes: object) -> gymnasium.vector.VectorEnv:
     """The environments to act in; of a recording of nobody knows what, something with its spaces."""
     if command.task.task:
-        return command.task.make(command.run.seed, **changes)
+        try:
+            return command.task.make(command.run.seed, **changes)
+        except ValueError as error:
+            if not command.run.trainer.offline:
+                raise
+            raise ValueError(
+                f"{error} To learn from the recording alone, without evaluations, add --task ''."
+            ) from error
     recording = Recording(command.run.trainer.data)
     if not command.run.trainer.offline:
         raise ValueError(f"{recording.folder} does not say what task it is of: give --task, or learn --offline.")

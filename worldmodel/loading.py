@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,8 +50,9 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> WorldModel:
             f"{path} holds a representation without heads: use load_representation, or give a training's run."
         )
     description = _described(folder / MODEL)
-    config, kept = _with_known_objectives(description["config"])
-    model = WorldModel(config_from_dict(WorldModelConfig, config), Spec.from_dict(description["spec"]))
+    with _of_another_version(folder / MODEL):
+        config, kept = _with_known_objectives(description["config"])
+        model = WorldModel(config_from_dict(WorldModelConfig, config), Spec.from_dict(description["spec"]))
     _fill_known(model, folder / WEIGHTS, kept)
     return model.to(device).eval()
 
@@ -71,8 +74,13 @@ def local(path: str | Path) -> Path:
         raise ImportError(
             f"{path} needs the package huggingface_hub: in the project's folder, pip install --editable '.[hub]'."
         ) from error
-    # Nothing else is wanted of what strangers put there: no code, no pickles.
-    return Path(snapshot_download(str(path).removeprefix(HUB), allow_patterns=["*.json", "*.safetensors"]))
+    name = str(path).removeprefix(HUB)
+    try:
+        # Nothing else is wanted of what strangers put there: no code, no pickles.
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except (OSError, ValueError) as error:  # whatever the Hub and the way there answer derives from these
+        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise FileNotFoundError(f"{path} could not be had from the Hugging Face Hub: {first[0]}") from error
 
 
 class Loaded(NamedTuple):
@@ -107,12 +115,22 @@ def load_representation(path: str | Path, device: str | torch.device = "cpu") ->
         own = RepresentationConfig(model.config.objectives, model.config.encoder, model.config.dynamics)
         return Loaded(model, own, model.spec)
     description = _described(folder / REPRESENTATION)
-    known, kept = _with_known_objectives(description["config"])
-    config = config_from_dict(RepresentationConfig, known)
-    spec = Spec.from_dict(description["spec"])
-    representation = Representation.from_config(config, spec)
+    with _of_another_version(folder / REPRESENTATION):
+        known, kept = _with_known_objectives(description["config"])
+        config = config_from_dict(RepresentationConfig, known)
+        spec = Spec.from_dict(description["spec"])
+        representation = Representation.from_config(config, spec)
     _fill_known(representation, folder / REPRESENTATION_WEIGHTS, kept)
     return Loaded(representation.to(device).eval(), config, spec)
+
+
+@contextlib.contextmanager
+def _of_another_version(path: Path) -> Iterator[None]:
+    """What this version cannot read of a description, another one wrote, or one with parts that are somebody's own."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path} was not written by this version, or with parts that are not here: {error}") from error
 
 
 def _with_known_objectives(config: dict[str, Any]) -> tuple[dict[str, Any], list[int] | None]:

@@ -79,16 +79,22 @@ def settle(beside: Path, path: Path) -> None:
 def settle_behind(beside: Path, path_of: Callable[[int], Path], number: int) -> int:
     """Flush the file ``beside`` and give it the first free name of a series, from ``number`` on; returns the one after it.
 
-    Nothing is replaced, whoever else writes there.
+    Nothing is replaced, whoever else writes there; but for file systems without hard links, where only one may write at a time.
     """
     _flush(beside)
     while True:
         try:
             os.link(beside, path_of(number))
-            break
         except FileExistsError:
             number += 1
-    beside.unlink()
+        except OSError:
+            if not path_of(number).exists():
+                beside.rename(path_of(number))
+                break
+            number += 1
+        else:
+            beside.unlink()
+            break
     _flush(beside.parent)
     return number + 1
 

@@ -246,7 +246,10 @@ def _check_observation(spec: Spec, space: spaces.Space) -> None:
 
 
 def _channels_first(space: spaces.Space) -> bool:
-    return isinstance(space, spaces.Box) and len(space.shape) == 3 and space.shape[0] < min(space.shape[1:])
+    """Whether it is an image as Stable-Baselines3 turns them; floats of three dimensions are a vector."""
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) != 3:
+        return False
+    return space.shape[0] < min(space.shape[1:])
 
 
 def _channels_last(space: spaces.Space) -> spaces.Space:

@@ -55,6 +55,8 @@ def test_episodes_that_are_seeded_alike_look_alike_live_recorded_and_resumed(nam
         return envs.make("CartPole-v1", observation="both", image_size=16, seed=3, **options)
 
     clean, live, again = make(), make(distractions=[name]), make(distractions=[name])
+    # What is recorded of the task names the strength, whatever the default will be one day.
+    assert live.arguments["distractions"] == (f"{name}:{DISTRACTIONS[name].default:g}",)
     shown = {"clean": [], "live": []}
     for task, frames in ((clean, "clean"), (live, "live")):
         observation, _ = task.reset(seed=3)

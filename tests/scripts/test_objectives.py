@@ -98,6 +98,14 @@ def test_the_same_command_goes_on_and_another_is_refused(data, pretrained):
     assert said.code == 2 and "holds a pretraining with another model" in said.error
 
 
+def test_dynamics_that_learn_from_an_objective_alone_bring_it(data, tmp_path):
+    arguments = ["--data", data, *ENCODER, *SMALL, "--dynamics", "simnorm", "--out", tmp_path]
+    said = command("pretrain.py", "cpc", *arguments, "--steps", 2)
+    assert said.code == 0, said.error
+    learned = worldmodel.load_representation(tmp_path).representation
+    assert [type(one).__name__ for one in learned.objectives] == ["CPC", "Consistency"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -130,7 +138,7 @@ def test_what_needs_many_steps_is_in_the_table_or_the_table_says_why_not(data, t
         rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
         table = (out / "table.md").read_text()
         assert ("wmse" in [row["objective"] for row in rows]) == (dim == 8)
-        assert [f"Left out: wmse ({condition}, seed 0)." in table for condition in ("clean", "camera")] == [
+        assert [f"Left out: wmse ({condition}, seed 0)." in table for condition in ("clean", "camera:0.1")] == [
             dim == 16
         ] * 2
 

@@ -93,6 +93,18 @@ def test_a_format_of_the_future_is_refused(tmp_path):
         worldmodel.load(folder)
 
 
+def test_options_of_another_version_are_refused_as_such(tmp_path):
+    folder = tmp_path / "model"
+    with writing(folder) as beside:
+        write_model(model(), beside)
+        described = read_json(beside / "model.json")
+        described["config"]["encoder"]["twist"] = 2
+        write_json(beside / "model.json", described)
+    with pytest.raises(ValueError, match="model.json was not written by this version, .*'twist'") as caught:
+        worldmodel.load(folder)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -10,6 +10,7 @@ from worldmodel.snapshots import (
     newest,
     read_json,
     read_tensors,
+    settle_behind,
     verify,
     write_file,
     write_json,
@@ -110,3 +111,18 @@ def test_a_file_is_replaced_at_a_stroke(tmp_path):
     for data in (b"one", b"two"):
         write_file(tmp_path / "f", data)
         assert (tmp_path / "f").read_bytes() == data and names(tmp_path) == {"f"}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_takes_the_first_free_name_and_replaces_nothing(tmp_path, monkeypatch, links):
+    def refuse(*_):
+        raise PermissionError("Operation not permitted")  # as exFAT says it
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "1").write_text("theirs")
+    for number in (1, 1, 3):
+        (tmp_path / "beside").write_text("ours")
+        following = settle_behind(tmp_path / "beside", lambda n: tmp_path / str(n), number)
+    assert following == 5 and names(tmp_path) == {"1", "2", "3", "4"}
+    assert (tmp_path / "1").read_text() == "theirs" and (tmp_path / "4").read_text() == "ours"

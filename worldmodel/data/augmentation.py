@@ -7,11 +7,13 @@ moves as it did, or anew for each step. Images [B, T, H, W, C] come back as they
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from worldmodel.data.masking import Kind, hide, mask_like, mask_steps
 from worldmodel.data.steps import Steps
 
 
@@ -35,8 +37,21 @@ class AugmentationConfig:
     vector_noise: float = 0.0
     """Standard deviation of noise on vectors, in their own units: what is small for one entry is more than all that another
     tells (CartPole's angle has a deviation of 0.006 under a good policy), so none is added unless it is asked for."""
+    mask: float = 0.0
+    """How much is hidden: of images grey, of vectors 0."""
+    mask_kind: Kind = "patches"
+    """What is hidden of an image: patches of a grid, one square block, or whole steps; of a vector entries, or whole steps."""
+    mask_patch: int = 8
+    """Side of those patches, in pixels."""
     each_step: bool = False
-    """Whether shifts, crops, jitter and scaling are drawn anew at each step, instead of once for a sequence."""
+    """Whether shifts, crops, jitter, scaling and masks are drawn anew at each step, instead of once for a sequence."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mask < 1 or self.mask_patch < 1 or self.mask_kind not in get_args(Kind):
+            raise ValueError(
+                f"An augmentation hides 0 to less than 1 of patches, block or steps: got mask={self.mask}, "
+                f"mask_kind={self.mask_kind!r}, mask_patch={self.mask_patch}."
+            )
 
 
 def augment(steps: Steps, config: AugmentationConfig) -> dict[str, Tensor]:
@@ -54,7 +69,10 @@ def augment(steps: Steps, config: AugmentationConfig) -> dict[str, Tensor]:
     if config.vector_noise:
         each_step = config.noise_each_step
         vectors = {name: value + config.vector_noise * _normal(value, each_step) for name, value in vectors.items()}
-    return observation | images | vectors
+    seen = images | vectors
+    if config.mask:
+        seen = random_mask(seen, config.mask, config.mask_kind, config.mask_patch, config.each_step)
+    return observation | seen
 
 
 def two_views(steps: Steps, config: AugmentationConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -169,6 +187,24 @@ def random_scaling(vectors: dict[str, Tensor], share: float, each_step: bool = F
     any_entry = next(iter(vectors.values()))
     factor = 1 + share * (2 * torch.rand(*_drawn(any_entry, each_step), 1, device=any_entry.device) - 1)
     return {name: value * factor for name, value in vectors.items()}
+
+
+def random_mask(
+    observation: dict[str, Tensor], share: float, kind: Kind = "patches", patch: int = 8, each_step: bool = False
+) -> dict[str, Tensor]:
+    """Images and vectors of which a share is hidden (`masking.mask_like`); of steps the same in all entries."""
+    if kind != "steps":
+        return {
+            name: hide(value, mask_like(value, kind, share, patch, each_step)) for name, value in observation.items()
+        }
+    if not observation:
+        return observation
+    any_entry = next(iter(observation.values()))
+    batch, length = any_entry.shape[:2]
+    steps = mask_steps(batch, length, share, 1, any_entry.device)
+    return {
+        name: hide(value, steps.view(batch, length, *[1] * (value.ndim - 2))) for name, value in observation.items()
+    }
 
 
 def _drawn(entry: Tensor, each_step: bool) -> tuple[int, int]:

@@ -33,6 +33,25 @@ def note(folder: Path, further: Sequence[dict], instead: dict | None = None) -> 
         write_description(folder, described)
 
 
+def check_same_task(folder: Path, facts: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raise ValueError where episodes of the task that is given do not belong beside those of a recording.
+
+    Args:
+        folder: of the recording.
+        facts: how it was made.
+        given: what is known of the task, in the same form as ``facts["task"]``; {} for nothing.
+    """
+    before = facts.get("task") or {}
+    for name in ("task", "action_repeat", "fast_rendering", "distractions", "task_options", "options"):
+        pair = [task.get(name) for task in (before, given)]
+        plain = [list(value) if isinstance(value, tuple) else value for value in pair]  # as JSON has it
+        if None not in plain and plain[0] != plain[1]:
+            raise ValueError(
+                f"{folder} holds episodes of {name}={plain[0]!r}, and {plain[1]!r} was given: nothing would tell them apart, so "
+                "give them a folder of their own."
+            )
+
+
 def write_description(folder: Path, described: dict[str, Any]) -> None:
     write_file(folder / DESCRIPTION, (json.dumps(described, indent=2) + "\n").encode())
 

@@ -2,8 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+Kind = Literal["patches", "block", "steps"]
+
+
+def mask_like(value: Tensor, kind: Literal["patches", "block"], share: float, patch: int, each_step: bool) -> Tensor:
+    """What is hidden of values [B, T, ...]: True in a mask that broadcasts to them, drawn at each step or once for a sequence.
+
+    Of images [B, T, H, W, C] it is patches of a grid or one square block, of vectors [B, T, D] entries.
+
+    Raises:
+        ValueError: patches that do not tile the image.
+    """
+    (batch, length), device = value.shape[:2], value.device
+    drawn = length if each_step else 1
+    if value.ndim == 3:
+        count = value.shape[2]
+        return chosen(batch * drawn, count, round(share * count), device).view(batch, drawn, count)
+    if kind == "patches":
+        mask = mask_patches(batch * drawn, value.shape[2], patch, share, device)
+    else:
+        mask = mask_block(batch * drawn, value.shape[2], share, device)
+    return mask.unflatten(0, (batch, drawn)).unsqueeze(-1)
+
+
+def hide(value: Tensor, hidden: Tensor) -> Tensor:
+    """Values [B, T, ...] with what is hidden grey, in images, or 0."""
+    blank = torch.full((), 128 if value.ndim == 5 else 0, dtype=value.dtype, device=value.device)
+    return torch.where(hidden, blank, value)
 
 
 def mask_steps(batch: int, length: int, share: float, span: int, device: torch.device) -> Tensor:

@@ -23,7 +23,7 @@ import torch
 from gymnasium import spaces
 
 from worldmodel.data.actions import ActionSpec
-from worldmodel.data.episode_files import identity, taking_over
+from worldmodel.data.episode_files import check_same_task, identity, next_number, taking_over
 from worldmodel.data.recording import Recorder, Recording
 from worldmodel.data.spec import Entry, Spec
 from worldmodel.data.steps import Steps
@@ -80,14 +80,15 @@ def from_minari(name: str, folder: str | Path) -> Recording:
     """Record the episodes of the Minari dataset ``name`` in ``folder``; one that Minari does not have here, it downloads.
 
     Actions are stored in [-1, 1] between the bounds of the dataset's space, as ``envs.make`` takes them, so that the recording
-    fits the environments of the same task. An episode without an end counts as one that was cut by a time limit. Observations but
-    for uint8 pictures are kept as float32, infos are not kept: where that loses something, it is said.
+    fits the environments of the same task. An episode without an end counts as one that was cut by a time limit. Rewards, and
+    observations but for uint8 pictures, are kept as float32, texts as hashed words, infos not at all: where that loses something
+    of what was observed or told, it is said.
 
     Episodes that are there already are not taken twice: what was interrupted goes on when it is done again.
 
     Raises:
         ValueError: a name that is none of Minari's; spaces that have no stored form; ``folder`` holds a recording of other
-            spaces.
+            spaces, or of another task.
     """
     _package()
     _check_name(name)
@@ -102,6 +103,8 @@ def from_minari(name: str, folder: str | Path) -> Recording:
     made = [
         facts | {"minari": name} | known_task | bounds for facts in _told(dataset.storage.metadata.get("description"))
     ]
+    if next_number(Path(folder)):
+        check_same_task(Path(folder), Recording(folder).facts, made[0].get("task") or {})
     recorder = Recorder(folder, spec, 1, made[0])
     known = {identity(file) for file in Recording(folder).files}
     outside = total = 0
@@ -113,7 +116,15 @@ def from_minari(name: str, folder: str | Path) -> Recording:
             outside, total = outside + _outside(episode.actions, own), total + len(episode.actions)
             informed = informed or bool(episode.infos)
     wider = sorted({str(dtype) for dtype in _dtypes(dataset.observation_space) if np.dtype(dtype).itemsize > 4})
-    lost = [*(f"{dtype} observations are kept as float32" for dtype in wider), *["infos are not kept"] * informed]
+    lost = [
+        *(f"{dtype} observations are kept as float32" for dtype in wider),
+        *(
+            f"of the text {key!r} the hashes of its words are kept"
+            for key, entry in spec.observation.items()
+            if entry.text
+        ),
+        *["infos are not kept"] * informed,
+    ]
     if lost:
         log.warning("Of %s, %s.", name, " and ".join(lost))
     if outside:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.data.actions import ActionSpec, one_hot
+from worldmodel.registry import check_fields
 
 OBSERVATION_SPACES = "Box, Discrete, MultiDiscrete, MultiBinary, Text and Dict of these"
 
@@ -191,7 +192,12 @@ class Spec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Spec:
-        """The inverse of `to_dict`, also after a passage through JSON."""
+        """The inverse of `to_dict`, also after a passage through JSON.
+
+        Raises ValueError for a field that this version does not know.
+        """
+        for known, written in [(ActionSpec, values["action"]), *((Entry, entry) for _, entry in values["observation"])]:
+            check_fields(known, written)
         observation = {name: Entry(**_tuples(entry)) for name, entry in values["observation"]}
         return cls(observation, ActionSpec(**_tuples(values["action"])))
 
@@ -221,9 +227,11 @@ def _flatten(node: Any, name: str) -> list[tuple[str, Any]]:
 
 def _describe(entry: Entry | None) -> str:
     assert entry is not None
-    return f"{entry.dtype} {list(entry.shape)}" + (
-        f" of categories {list(entry.categories)}" if entry.categories else ""
-    )
+    words = f"{entry.dtype} {list(entry.shape)}"
+    if entry.categories:
+        words += f" of categories {list(entry.categories)}"
+        words += f" from {list(entry.start)} on" if any(entry.start) else ""
+    return words + (" (words of a text)" if entry.text else "")
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -22,8 +22,8 @@ class SelfPredictionConfig(ObjectiveConfig):
 
     horizon: int = 5
     """K, how many steps ahead; no more than a sequence is long."""
-    decay: float = 0.99
-    """How much of the target encoder is kept at each update; 0 beside an augmentation, as in SPR."""
+    decay: float | None = 0.99
+    """How much of the target encoder is kept at each update. None: 0.99, or beside an augmentation 0, as in SPR."""
     augmentation: AugmentationConfig | None = None
     """How the two views, of the past and of the future, are made; None: both see what there is."""
     units: int = 512
@@ -43,7 +43,8 @@ class SelfPrediction(Objective):
 
     def __init__(self, config: SelfPredictionConfig, *, spec: Spec, embed_dim: int, feature_dim: int | None) -> None:
         super().__init__()
-        self.config, self.target_rate, self.alone = config, 1 - config.decay, feature_dim is None
+        decay = config.decay if config.decay is not None else 0.99 if config.augmentation is None else 0.0
+        self.config, self.target_rate, self.alone = config, 1 - decay, feature_dim is None
         inputs = self.build(embed_dim, spec.action.dim) if feature_dim is None else feature_dim
         self.predictor = readout(inputs, config.units, 1, embed_dim, "rmsnorm-silu")
 
@@ -78,6 +79,7 @@ class SelfPrediction(Objective):
 
 @dataclass(frozen=True)
 class SPRConfig(SelfPredictionConfig):
+    decay: float | None = None
     weight: float = 5.0
     """Weight of its loss, which is a mean over the steps ahead: the authors' code has 5 (github.com/mila-iqia/spr)."""
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from worldmodel.data import Spec, Steps
 from worldmodel.data.augmentation import AugmentationConfig, augment
-from worldmodel.data.masking import chosen, mask_block, mask_patches
+from worldmodel.data.masking import hide, mask_like
 from worldmodel.decoders import Decoder, DecoderConfig, ImageDecoderConfig, SeveralDecoderConfig, decoders
 from worldmodel.nn import ranks, symlog
 from worldmodel.objectives.base import Objective, ObjectiveConfig, Outcome, objectives
@@ -101,6 +101,8 @@ class InpaintingConfig(DecodingConfig):
     """How much of an image, and of a vector's entries, is hidden."""
     patch: int = 8
     """Side of the patches, in pixels."""
+    each_step: bool = True
+    """Whether it is drawn anew at each step, instead of once for a sequence."""
 
 
 @objectives.register("inpainting", InpaintingConfig)
@@ -114,25 +116,15 @@ class Inpainting(Decoding):
     config: InpaintingConfig
 
     def hidden(self, observation: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What is hidden, drawn anew: True in [B, T, *shape] (of images [B, T, H, W, 1]), by name. Texts stay."""
+        """What is hidden, drawn anew: True in [B, T or 1, *shape] (of images [B, T or 1, H, W, 1]), by name. Texts stay."""
+        how = self.config.hide, self.config.share, self.config.patch, self.config.each_step
         entries = self.spec.observation.items()
-        return {name: self._hidden(observation[name]) for name, entry in entries if entry.kind != "text"}
-
-    def _hidden(self, value: Tensor) -> Tensor:
-        config, (batch, length), device = self.config, value.shape[:2], value.device
-        if value.ndim == 3:
-            count = value.shape[2]
-            return chosen(batch * length, count, round(config.share * count), device).view(batch, length, count)
-        if config.hide == "patches":
-            mask = mask_patches(batch * length, value.shape[2], config.patch, config.share, device)
-        else:
-            mask = mask_block(batch * length, value.shape[2], config.share, device)
-        return mask.unflatten(0, (batch, length)).unsqueeze(-1)
+        return {name: mask_like(observation[name], *how) for name, entry in entries if entry.kind != "text"}
 
     def forward(self, scene: Scene) -> Outcome:
         observation = scene.steps.observation
         hidden = self.hidden(observation)
-        seen = {name: torch.where(hidden[name], _blank(observation[name]), observation[name]) for name in hidden}
+        seen = {name: hide(observation[name], hidden[name]) for name in hidden}
         guessed = self.decoder(scene.seen_as([observation | seen]).features("filtered"))
         errors = []
         for name, guess in guessed.items():
@@ -189,8 +181,3 @@ class Variational(Objective):
 def over_steps(loss: Tensor, valid: Tensor) -> Tensor:
     """Mean of losses [B, T] over the steps that count, of all ranks."""
     return ranks.mean(loss.flatten(), valid.flatten())
-
-
-def _blank(value: Tensor) -> Tensor:
-    """What stands where something is hidden."""
-    return torch.full((), 128 if value.ndim == 5 else 0, dtype=value.dtype, device=value.device)

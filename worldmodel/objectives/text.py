@@ -46,7 +46,7 @@ class TextPairs(Objective):
         texts = {name: entry for name, entry in spec.observation.items() if entry.kind == "text"}
         if not texts:
             raise ValueError(
-                "Pairs of text and trajectory need a text among what is observed, as minigrid/DoorKey-5x5 shows one: "
+                "Pairs of text and trajectory need a text among what is observed, as minigrid/GoToDoor-5x5 shows one: "
                 "of a recording that has one, name it in --observe."
             )
         self.reader = TextEncoder(config.text, spec=dataclasses.replace(spec, observation=texts))

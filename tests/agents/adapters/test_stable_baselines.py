@@ -223,10 +223,11 @@ def test_pictures_reach_the_encoder_as_they_were_recorded(bare):
     [
         spaces.Discrete(4),
         spaces.Box(-1, 1, (2, 2), np.float32),
+        spaces.Box(-1, 1, (2, 5, 5), np.float32),
         spaces.Box(0, 255, (16, 16), np.uint8),
         spaces.Dict({"one": spaces.Box(-1, 1, (), np.float32), "two": spaces.Discrete(3)}),
     ],
-    ids=["discrete", "matrix", "grey", "dict"],
+    ids=["discrete", "matrix", "block", "grey", "dict"],
 )
 def test_observations_of_every_shape_give_a_row_each(space):
     class Shown(Walk):
@@ -242,6 +243,12 @@ def test_observations_of_every_shape_give_a_row_each(space):
     policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
     agent = sb3.PPO(policy, Shown(), policy_kwargs=policy_kwargs(representation), **PPO)
     agent.learn(32)
+    if isinstance(space, spaces.Box):
+        seen = np.stack([space.sample(), space.sample()])
+        with torch.no_grad():
+            expected = representation.encoder(representation.spec.observation_arrays(seen))
+            found = agent.policy.extract_features(agent.policy.obs_to_tensor(seen)[0])
+        torch.testing.assert_close(found, expected)
     rollout = next(agent.rollout_buffer.get(16))
     values, chances, _ = agent.policy.evaluate_actions(rollout.observations, rollout.actions.long().flatten())
     assert values.shape == (16, 1) and chances.shape == (16,)

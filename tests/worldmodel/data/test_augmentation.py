@@ -9,6 +9,7 @@ from worldmodel.data.augmentation import (
     exchange_still,
     pixel_noise,
     random_crop,
+    random_mask,
     random_shift,
     two_views,
 )
@@ -152,3 +153,33 @@ def test_nothing_still_is_exchanged_with_sequences_of_several_episodes(why):
     assert torch.equal(first[several], images[several].float()), "they take nothing"
     assert (first[~several] != images[~several].float()).flatten(1).any(1).all(), "all others take"
     assert torch.equal(first[~several], second[~several]), "and give nothing"
+
+
+@pytest.mark.parametrize("each_step", [False, True])
+@pytest.mark.parametrize("kind", ["patches", "block"])
+def test_a_mask_hides_its_share_of_every_picture_and_vector_alike_over_time_or_not(kind, each_step):
+    torch.manual_seed(0)
+    images = IMAGES.clamp(max=120)  # so that nothing seen is as grey as what is hidden
+    masked = random_mask({"camera": images, "pose": VECTORS}, 0.25, kind, 4, each_step)
+    hidden = (masked["camera"] == 128).all(-1)
+    assert torch.equal(masked["camera"][~hidden], images[~hidden]) and masked["camera"].dtype is torch.uint8
+    assert (hidden.flatten(2).sum(2) == 16).all()
+    gone = masked["pose"] == 0
+    assert torch.equal(masked["pose"][~gone], VECTORS[~gone]) and (gone.sum(2) == 1).all()
+    for mask in (hidden, gone):
+        assert bool((mask == mask[:, :1]).all()) != each_step
+    assert not (hidden == hidden[:1]).all(), "each sequence has its own"
+
+
+def test_whole_steps_are_hidden_in_all_entries_at_once():
+    torch.manual_seed(0)
+    view = augment(
+        seen({"camera": IMAGES, "pose": VECTORS}), AugmentationConfig(0, scaling=0, mask=0.5, mask_kind="steps")
+    )
+    hidden = (view["camera"] == 128).flatten(2).all(2)
+    assert torch.equal(hidden, (view["pose"] == 0).all(2)) and (hidden.sum(1) == 2).all()
+    assert torch.equal(view["camera"][~hidden], IMAGES[~hidden]) and torch.equal(
+        view["pose"][~hidden], VECTORS[~hidden]
+    )
+    with pytest.raises(ValueError, match="hides 0 to less than 1 of patches, block or steps: got mask=1"):
+        AugmentationConfig(mask=1.0)

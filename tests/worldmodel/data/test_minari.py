@@ -175,6 +175,10 @@ def test_the_task_of_a_dataset_is_known_with_its_arguments_and_its_limit(tmp_pat
     minari.create_dataset_from_buffers("pendulum/soft-v0", [buffer], env=env)
     recording = from_minari("pendulum/soft-v0", tmp_path / "soft")
     assert recording.facts["task"] == {"task": "Pendulum-v1", "options": {"g": 2.0}, "time_limit": 50}
+    # Nothing would tell them apart from those of another task with the same spaces.
+    minari.create_dataset_from_buffers("pendulum/hard-v0", [buffer], env=gymnasium.make("Pendulum-v1", g=9.0))
+    with pytest.raises(ValueError, match=r"holds episodes of options=\{'g': 2.0\}, and \{'g': 9.0\} was given"):
+        from_minari("pendulum/hard-v0", tmp_path / "soft")
     odd = SimpleNamespace(id="Odd-v0", kwargs={"maker": len}, max_episode_steps=None)
     assert task_of(odd) == {} and "The task of Odd-v0 is not known" in caplog.text
 

@@ -132,6 +132,19 @@ def test_differences_name_every_entry_that_differs_and_no_other():
         assert any(all(word in sentence for word in words) for sentence in sentences), words
 
 
+def test_what_differs_is_told_where_shapes_and_categories_are_alike():
+    one, other = (Spec.from_spaces(spaces.Discrete(3, start=start), spaces.Discrete(2)) for start in (0, 1))
+    (sentence,) = one.differences(other)
+    assert "uint8 [3] of categories [3] from [1] on instead of uint8 [3] of categories [3]." in sentence
+
+
+def test_a_field_of_the_future_is_refused_in_a_sentence():
+    written = Spec.from_spaces(STATE, spaces.Discrete(2)).to_dict()
+    written["action"]["delay"] = 1
+    with pytest.raises(ValueError, match="There is no option of ActionSpec named 'delay'"):
+        Spec.from_dict(written)
+
+
 @pytest.mark.parametrize(
     ("observation", "action", "words"),
     [

@@ -4,9 +4,11 @@ import pytest
 import torch
 from everyone import Place
 from rows import bare, cosine, counted, pairs
-from small import stream
+from small import CONTINUOUS, stream
 
-from worldmodel.objectives import BYOLConfig, SimSiamConfig, SPRConfig
+from worldmodel import objectives
+from worldmodel.data.augmentation import AugmentationConfig
+from worldmodel.objectives import BYOLConfig, BYOLExploreConfig, SimSiamConfig, SPRConfig
 
 
 @pytest.mark.parametrize("name", ["byol", "simsiam"])
@@ -118,7 +120,21 @@ def test_a_perfect_prediction_gives_nothing():
 def test_the_papers_numbers_are_the_defaults():
     assert (BYOLConfig().decay, BYOLConfig().projector, BYOLConfig().predictor) == (0.99, (4096, 256), 4096)
     assert (SimSiamConfig().projector, SimSiamConfig().predictor) == ((2048, 2048, 2048), 512)
-    assert (SPRConfig().horizon, SPRConfig().decay, SPRConfig().weight) == (5, 0.99, 5.0)
+    assert (SPRConfig().horizon, SPRConfig().weight) == (5, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("config", "rate"),
+    [
+        (SPRConfig(), 0.01),
+        (SPRConfig(augmentation=AugmentationConfig()), 1.0),  # the target is the encoder as it is, as in SPR
+        (SPRConfig(augmentation=AugmentationConfig(), decay=0.9), 0.1),
+        (BYOLExploreConfig(augmentation=AugmentationConfig()), 0.01),
+    ],
+)
+def test_spr_keeps_no_target_of_its_own_beside_an_augmentation(config, rate):
+    one = objectives.make(config, spec=CONTINUOUS, embed_dim=8, feature_dim=None)
+    assert one.target_rate == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("with_dynamics", [True, False])

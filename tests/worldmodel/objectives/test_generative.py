@@ -90,6 +90,13 @@ def test_denoising_gives_back_what_was_there_before_the_noise():
     torch.testing.assert_close(loss, expected)
 
 
+def test_inpainting_hides_the_same_throughout_a_sequence_where_it_is_asked_to():
+    _, objective = seeing("inpainting", patch=4, share=0.25, each_step=False)
+    hidden = objective.hidden(pictures().observation)
+    assert hidden["camera"].shape == (6, 1, 8, 8, 1) and hidden["pose"].shape[1] == 1
+    objective(Scene(seeing("inpainting")[0], None, pictures()))
+
+
 @pytest.mark.parametrize("hide", ["patches", "block"])
 def test_inpainting_counts_what_is_hidden_alone_and_hides_it(hide):
     encoder, objective = seeing("inpainting", hide=hide, patch=4, share=0.25, weight=0.5)

@@ -39,5 +39,5 @@ def test_the_trajectory_is_seen_without_its_text():
 
 
 def test_a_task_without_texts_is_refused():
-    with pytest.raises(ValueError, match="need a text among what is observed, as minigrid/DoorKey-5x5 shows one"):
+    with pytest.raises(ValueError, match="need a text among what is observed, as minigrid/GoToDoor-5x5 shows one"):
         objectives.make("text-pairs", spec=CONTINUOUS, embed_dim=8)
