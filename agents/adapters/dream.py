@@ -153,7 +153,8 @@ class DreamVectorEnv(VectorEnv):
 
     def _fresh(self) -> State:
         """Where N episodes start."""
-        chosen = torch.multinomial(self._weights, self.num_envs, replacement=True)
+        # Two at least: to draw one alone, it looks at the weights first, and waits for the GPU.
+        chosen = torch.multinomial(self._weights, max(self.num_envs, 2), replacement=True)[: self.num_envs]
         return map_state(lambda tensor: tensor[chosen], self._starts)
 
     def _heard(self, actions: Any) -> Tensor:

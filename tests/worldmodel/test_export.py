@@ -10,7 +10,13 @@ from test_belief import RECURRENT
 import worldmodel
 from worldmodel.data import Spec
 from worldmodel.dynamics import GaussianRSSMConfig
-from worldmodel.encoders import ConvolutionalEncoderConfig, SeveralEncoderConfig, VectorEncoderConfig
+from worldmodel.encoders import (
+    ConvolutionalEncoderConfig,
+    PatchEncoderConfig,
+    SeveralEncoderConfig,
+    TextEncoderConfig,
+    VectorEncoderConfig,
+)
 from worldmodel.export import ExportError, export
 from worldmodel.objectives import VICRegConfig
 from worldmodel.representation import Representation, RepresentationConfig
@@ -18,6 +24,7 @@ from worldmodel.representation import Representation, RepresentationConfig
 BOTH = Spec.from_spaces(
     spaces.Dict(camera=spaces.Box(0, 255, (16, 16, 3), np.uint8), pose=spaces.Box(-1, 1, (3,))), spaces.Box(-1, 1, (2,))
 )
+WORDED = Spec.from_spaces(spaces.Dict(pose=spaces.Box(-1, 1, (3,)), mission=spaces.Text(12)), spaces.Discrete(3))
 DYNAMICS = {"simnorm": {}, "rssm": {"dynamics": RECURRENT}, "gaussian": {"dynamics": GaussianRSSMConfig(8, 4, 8)}}
 
 
@@ -32,13 +39,17 @@ def exported_belief(folder, one, steps: int = 4):
     for t in range(steps):
         first = torch.full((count,), t == 0)
         first[2] |= t == 2
-        shown = {
-            name: torch.rand(count, *entry.shape, generator=generator) for name, entry in one.spec.observation.items()
-        }
-        shown = {n: (255 * v).byte() if one.spec.observation[n].dtype == "uint8" else v for n, v in shown.items()}
+        told, entries = {}, one.spec.observation
+        for name, entry in entries.items():
+            told[name] = torch.rand(count, *entry.shape, generator=generator).numpy()
+            if entry.kind == "image":
+                told[name] = (255 * told[name]).astype(np.uint8)
+            elif entry.text:
+                told[name] = np.array([f"go to door {t + row}" for row in range(count)])
+        shown = {name: entry.encode(told[name]) for name, entry in entries.items()}
         features, state = run(shown, state, action, first)
         found.append(features)
-        expected.append(belief.update(shown, one.spec.action.to_environment(action) if t else None, first))
+        expected.append(belief.update(told, one.spec.action.to_environment(action) if t else None, first))
         action = one.spec.action.random(count, generator)
     return torch.stack(found), torch.stack(expected)
 
@@ -68,11 +79,21 @@ def test_what_was_pretrained_is_exported_and_an_encoder_alone_has_no_belief(tmp_
         export(one, tmp_path / "other")
 
 
-def test_pictures_and_vectors_are_exported_as_onnx_too(tmp_path):
+@pytest.mark.parametrize(
+    ("spec", "images", "kind"),
+    [
+        (BOTH, ConvolutionalEncoderConfig(depth=2), "rssm"),
+        (BOTH, PatchEncoderConfig(units=8, layers=1, heads=2, patch=8), "gaussian"),
+        (CONTINUOUS, ConvolutionalEncoderConfig(), "simnorm"),
+        (WORDED, ConvolutionalEncoderConfig(), "rssm"),
+    ],
+    ids=["pictures", "patches", "vectors", "texts"],
+)
+def test_all_that_is_observed_is_exported_as_onnx_too(tmp_path, spec, images, kind):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    encoder = SeveralEncoderConfig(ConvolutionalEncoderConfig(depth=2), VectorEncoderConfig(units=8))
-    one = model(BOTH, encoder=encoder, dynamics=RECURRENT).eval()
+    encoder = SeveralEncoderConfig(images, VectorEncoderConfig(units=8), TextEncoderConfig(units=8, layers=1, heads=2))
+    one = model(spec, encoder=encoder, **DYNAMICS[kind]).eval()
     differences = export(one, tmp_path / "exported", onnx=True)
     assert set(differences) == {"encoder.pt2", "belief.pt2", "encoder.onnx", "belief.onnx"}
     assert max(differences.values()) < 1e-4
