@@ -64,6 +64,18 @@ def fitting(text: str, width: float) -> str:
     return text + "…"
 
 
+def wrapped(text: str, width: float) -> list[str]:
+    """The text in lines of whole words, none wider than so many pixels, but for single words that are."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font().getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
 def frame(page: Image.Image, picture: np.ndarray, x: int, y: int, side: int, border: Colour | None) -> None:
     """A picture uint8 [h, w, C] scaled to side × side pixels, with a border of 2 outside it; of stacked ones the last."""
     if border is not None:

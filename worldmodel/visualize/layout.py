@@ -8,7 +8,20 @@ import numpy as np
 import torch
 from PIL import ImageDraw
 
-from worldmodel.visualize.drawing import DREAMS, GREY, INK, LINE, SEES, Curve, canvas, fitting, frame, plot, write
+from worldmodel.visualize.drawing import (
+    DREAMS,
+    GREY,
+    INK,
+    LINE,
+    SEES,
+    Curve,
+    canvas,
+    fitting,
+    frame,
+    plot,
+    wrapped,
+    write,
+)
 
 if TYPE_CHECKING:
     from worldmodel.visualize.imagination import Imagination
@@ -36,14 +49,10 @@ def film(imagination: Imagination) -> list[np.ndarray]:
     columns = len(curves)
     labels = LABELS if rows else 0
     width = max(FILM_SIDE + GAP, (FILM_WIDTH - labels) // columns)
-    size = (
-        2 * MARGIN + labels + columns * width,
-        HEADER
-        + len(legend(imagination)) * LINE
-        + GAP // 2
-        + len(rows) * (FILM_SIDE + GAP)
-        + len(curves[0]) * (PLOT_HEIGHT + GAP),
-    )
+    whole = 2 * MARGIN + labels + columns * width
+    caption = caption_of(imagination, whole)
+    below = len(caption) * LINE + GAP // 2
+    size = (whole, HEADER + below + len(rows) * (FILM_SIDE + GAP) + len(curves[0]) * (PLOT_HEIGHT + GAP))
     pictures = []
     for now in range(imagination.context + imagination.horizon):
         page, draw = canvas(*size)
@@ -61,7 +70,7 @@ def film(imagination: Imagination) -> list[np.ndarray]:
                 x = MARGIN + labels + b * width
                 plot(draw, (x, y, x + width - GAP, y + PLOT_HEIGHT), curves[b][index], imagination.context, now)
             y += PLOT_HEIGHT + GAP
-        write_lines(draw, y, legend(imagination), size[0])
+        write_lines(draw, y, caption)
         pictures.append(np.asarray(page))
     return pictures
 
@@ -73,7 +82,8 @@ def contact_sheet(imagination: Imagination) -> np.ndarray:
     width = max(SHEET_WIDTH, LABELS + len(times) * (SHEET_SIDE + GAP)) if rows else SHEET_WIDTH
     curves = [curves_of(imagination, b) for b in range(len(imagination.reward))]
     block = LINE + GAP // 2 + len(rows) * (SHEET_SIDE + GAP) + len(curves[0]) * (PLOT_HEIGHT + GAP) + LINE + GAP
-    size = (2 * MARGIN + width, HEADER + len(curves) * block + len(legend(imagination)) * LINE)
+    caption = caption_of(imagination, 2 * MARGIN + width)
+    size = (2 * MARGIN + width, HEADER + len(curves) * block + len(caption) * LINE)
     page, draw = canvas(*size)
     header(draw, imagination, size[0])
     y = HEADER
@@ -96,7 +106,7 @@ def contact_sheet(imagination: Imagination) -> np.ndarray:
             y += PLOT_HEIGHT + GAP
         time_axis(draw, imagination, y - GAP, width)
         y += LINE + GAP
-    write_lines(draw, y, legend(imagination), size[0])
+    write_lines(draw, y, caption)
     return np.asarray(page)
 
 
@@ -222,6 +232,11 @@ def legend(imagination: Imagination) -> list[str]:
     return lines
 
 
-def write_lines(draw: ImageDraw.ImageDraw, y: int, lines: list[str], width: int) -> None:
+def caption_of(imagination: Imagination, width: int) -> list[str]:
+    """The legend in lines that fit on a page so wide."""
+    return [part for line in legend(imagination) for part in wrapped(line, width - 2 * MARGIN)]
+
+
+def write_lines(draw: ImageDraw.ImageDraw, y: int, lines: list[str]) -> None:
     for number, line in enumerate(lines):
-        write(draw, MARGIN, y - 2 + number * LINE, fitting(line, width - 2 * MARGIN))
+        write(draw, MARGIN, y - 2 + number * LINE, line)

@@ -15,7 +15,9 @@ from worldmodel.visualize.drawing import DREAMS, SEES
 from worldmodel.visualize.files import FilmFile, as_gif, save_frames
 from worldmodel.visualize.imagination import Imagination
 from worldmodel.visualize.layout import (
+    MARGIN,
     MOST_CURVES,
+    caption_of,
     contact_sheet,
     curves_of,
     doing,
@@ -45,6 +47,15 @@ def test_of_many_entries_those_that_change_most_are_drawn():
     assert any(f"Of 34 entries the {MOST_CURVES} that change most" in line for line in legend(shown))
     few = imagination({"state": torch.ones(2, 6, 3)})
     assert entries_drawn(few) == [("state", 0), ("state", 1), ("state", 2)]
+
+
+def test_a_caption_is_whole_however_narrow_the_page():
+    entries = {name: torch.ones(2, 6, 2) for name in ("position", "velocity", "target", "touch", "orientations")}
+    shown = imagination(entries, inspected=tuple(entries))
+    for width in (200, 436, 900):
+        lines = caption_of(shown, width)
+        assert " ".join(lines) == " ".join(legend(shown))
+        assert all(drawing.font().getlength(line) <= width - 2 * MARGIN for line in lines)
 
 
 def test_captions_say_what_an_inspection_decoder_drew_and_what_was_seen_before():
