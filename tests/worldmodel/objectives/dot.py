@@ -1,12 +1,25 @@
 """A world of one moving dot, seen in pictures: what an objective learns of it is where the dot is."""
 
+import dataclasses
+
+import numpy as np
 import torch
 from gymnasium import spaces
 
-from worldmodel.data import Spec, Steps
+from worldmodel.data import Entry, Spec, Steps
 
 SIDE = 16
 SPEC = Spec.from_spaces(spaces.Box(0, 255, (SIDE, SIDE, 1), "uint8"), spaces.Box(-1, 1, (2,)))
+
+MISSION = Entry.from_space(spaces.Text(12))
+WORDED = dataclasses.replace(SPEC, observation={**SPEC.observation, "mission": MISSION})
+
+
+def told(place: torch.Tensor) -> torch.Tensor:
+    """Where the dot is on the whole, in words, on a grid of five by five: of places [B, T, 2] numbers of words [B, T, W]."""
+    cells = (2.5 * (place.mean(1) + 1)).clamp(max=4).int().tolist()
+    words = MISSION.encode(np.array([f"row{row} column{column}" for row, column in cells]))
+    return words.unsqueeze(1).expand(-1, place.shape[1], -1)
 
 
 def recorded(episodes: int, length: int, seed: int) -> tuple[Steps, torch.Tensor]:
