@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -77,3 +78,32 @@ def test_the_table_of_parts_is_the_registries() -> None:
     rows = dict(re.findall(r"^\| `--([a-z-]+)` \| (.*) \|$", README, flags=re.MULTILINE))
     for option, registry in (("dynamics", dynamics), ("behaviour", behaviours), ("planner", planners)):
         assert sorted(re.findall(r"`([a-z-]+)`", rows[option])) == registry.names()
+
+
+RESULTS = re.findall(r"^\| `([\w-]+)` \| ([\w/-]+)(, pixels)?[^|]* \| ([\d,]+) \| ([^|]+) \|", README, re.MULTILINE)
+
+
+def records(recipe: str, task: str, pixels: bool) -> list[dict]:
+    """Of the runs of a recipe as it is, without variants."""
+    name = "-".join([*([recipe] if recipe != "tdmpc2" else []), task.replace("/", "-"), *["pixels"] * pixels])
+    files = sorted((ROOT / "benchmarks" / "results" / "learning").glob(f"{name}-seed?.json"))
+    return [json.loads(file.read_text()) for file in files]
+
+
+@pytest.mark.parametrize(("recipe", "task", "pixels", "steps", "returns"), RESULTS)
+def test_results_are_those_of_the_records(recipe, task, pixels, steps, returns):
+    after, (evaluated, *training) = int(steps.replace(",", "")), returns.split("; ")
+    runs = [(record, dict(record["curve"])) for record in records(recipe, task, bool(pixels))]
+    found = [(record, curve[after]) for record, curve in runs if after in curve]
+    told = [value.split(" ± ") for value in evaluated.split(", ")]
+    assert len(told) == len(found)
+    for (value, *error), (record, expected) in zip(told, found, strict=True):
+        assert abs(int(value) - expected) <= 0.56
+        # The error is known of the end of a run alone.
+        assert [int(one) for one in error] == [round(record["return_standard_error"])] * (record["env_steps"] == after)
+    late = [value for step, value in found[0][0].get("training", ()) if step > 0.9 * found[0][0]["env_steps"]]
+    assert all(abs(int(one) - sum(late) / len(late)) <= 0.56 for one in training)
+
+
+def test_the_results_are_a_table():
+    assert len(RESULTS) >= 18
