@@ -38,7 +38,7 @@ class Watch:
             raise ValueError(
                 "Watching needs environments that draw: make them with render_mode='rgb_array', if they have it, or leave it out."
             )
-        if spec.observation.get(FRAME, PICTURE).shape != PICTURE.shape:
+        if spec.observation.get(FRAME, PICTURE) != PICTURE:
             raise ValueError(
                 f"The task observes something called {FRAME!r} already, as watching calls its pictures: leave out watch."
             )

@@ -47,14 +47,6 @@ def check_views(
         raise ValueError(f"{task} has no render_mode={render_mode!r}; it has {modes}.")
 
 
-def check_image_size(image_size: int, pixels: bool) -> None:
-    if image_size != IMAGE_SIZE and not pixels:
-        raise ValueError(
-            f"image_size={image_size} has no effect where no frames are observed: add observation='pixels' or 'both', or leave "
-            "it out."
-        )
-
-
 def check_distractions(distractions: Sequence[str], pixels: bool) -> None:
     if isinstance(distractions, str):
         raise ValueError(f"distractions={distractions!r} is not accepted; give a list, [{distractions!r}].")

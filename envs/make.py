@@ -20,7 +20,6 @@ from envs.checks import (
     IMAGE_SIZE,
     check_distractions,
     check_hidden,
-    check_image_size,
     check_integer,
     check_numbers,
     check_options,
@@ -154,7 +153,11 @@ def _planned(arguments: dict[str, Any], options: dict[str, Any]) -> tuple[TaskCo
         options = {**options, "fast_rendering": True}
     pixels = observation != "state" or (suite is not None and suite.seen)
     check_views(task, spec, observation, pixels, fast_rendering, render_mode)
-    check_image_size(arguments["image_size"], pixels)
+    if arguments["image_size"] != IMAGE_SIZE and not pixels:
+        log.warning(
+            "image_size=%s has no effect where no frames are observed: observation='pixels' or 'both' would have it.",
+            arguments["image_size"],
+        )
     check_distractions(distractions, pixels)
     check_hidden(hide, observation)
     sentences = arguments["sentences"]

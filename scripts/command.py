@@ -15,6 +15,7 @@ from tyro.conf import Suppress
 import envs
 from agents.evaluation import Evaluation
 from agents.tasks import arguments_of
+from envs.distractions import with_strength
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class TaskOptions:
 
     options: Annotated[dict[str, Any], Suppress] = field(default_factory=dict)
     """The same of a run that a program began."""
+
+    def __post_init__(self) -> None:
+        with contextlib.suppress(ValueError):  # which is told where the task is made
+            object.__setattr__(self, "distractions", tuple(map(with_strength, self.distractions)))
 
     def make(self, seed: int, **changes: object) -> envs.TaskVectorEnv:
         many = {"num_envs": self.num_envs, "workers": self.workers}

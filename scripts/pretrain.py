@@ -11,6 +11,7 @@ is left for probes. Typed a second time, with the same folder, it goes on where 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -36,7 +37,7 @@ from worldmodel import Representation, RepresentationConfig, objectives
 from worldmodel.data.recording import Recording
 from worldmodel.encoders import PatchEncoderConfig, SeveralEncoderConfig
 from worldmodel.loading import CHECKPOINTS
-from worldmodel.registry import config_to_dict
+from worldmodel.registry import config_from_dict, config_to_dict
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,10 @@ def check_same(command: PretrainCommand, written: dict) -> None:
     before = read_config(command.out, dict[str, Any])["run"]
     now = json.loads(json.dumps(written["run"]))
     free = ("steps", "log_every", "checkpoint_minutes")
+    with contextlib.suppress(ValueError):  # which is told below as another model
+        # As this version would write it: options that came later have their defaults.
+        known = config_to_dict(config_from_dict(RepresentationConfig, before["model"]))
+        before["model"] = json.loads(json.dumps(known))
     for values in (before, now):
         values["pretraining"] = {name: value for name, value in values["pretraining"].items() if name not in free}
     changed = [name for name in now if name not in ("out", "execution") and before.get(name) != now[name]]

@@ -78,7 +78,7 @@ def local(path: str | Path) -> Path:
     try:
         # Nothing else is wanted of what strangers put there: no code, no pickles.
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-    except (OSError, ValueError) as error:  # whatever the Hub and the way there answer derives from these
+    except Exception as error:  # whatever the Hub, and what lies on the way there, answer
         first = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise FileNotFoundError(f"{path} could not be had from the Hugging Face Hub: {first[0]}") from error
 

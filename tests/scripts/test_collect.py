@@ -1,10 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from commands import TINY, TINY_DREAMER, command
 
 import worldmodel
+from worldmodel.data.episode_files import check_same_task
 from worldmodel.data.recording import Recording
 
 
@@ -96,3 +98,16 @@ def test_wrong_numbers_are_answered_in_a_sentence(tmp_path):
     said = command("collect.py", "--episodes", 0, "--out", tmp_path)
     assert said.code == 2 and "Give at least one episode" in said.error
     assert not list(tmp_path.iterdir())
+
+
+def test_distractions_are_of_the_task_and_their_strengths_where_both_are_known():
+    before = {"task": {"task": "dmc/walker-walk", "fast_rendering": True, "distractions": ["background"]}}
+    given = {"task": "dmc/walker-walk", "fast_rendering": True, "distractions": ("background:0.5",)}
+    check_same_task(Path("data"), before, given)  # recorded before strengths were
+    with pytest.raises(ValueError, match=r"holds episodes of distractions=\['background'\]"):
+        check_same_task(Path("data"), before, given | {"distractions": ("colour:0.5",)})
+    before["task"]["distractions"] = ["background:0.3"]
+    with pytest.raises(ValueError, match=r"distractions=\['background:0.3'\], and \['background:0.5'\] was given"):
+        check_same_task(Path("data"), before, given)
+    with pytest.raises(ValueError, match="fast_rendering=True, and False was given"):
+        check_same_task(Path("data"), before, given | {"fast_rendering": False})

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+import yaml
 from commands import TINY_DREAMER, command, started
 
 import worldmodel
@@ -96,6 +97,12 @@ def test_the_same_command_goes_on_and_another_is_refused(data, pretrained):
     assert [path.name for path in (pretrained / "checkpoints").iterdir() if path.name == "000000000006"]
     said = command("pretrain.py", "byol", *arguments, "--steps", 6)
     assert said.code == 2 and "holds a pretraining with another model" in said.error
+    # What was written before an option was there goes on with its default.
+    written = yaml.safe_load((pretrained / "config.yaml").read_text())
+    del written["run"]["model"]["objectives"][0]["negatives"]
+    (pretrained / "config.yaml").write_text(yaml.safe_dump(written))
+    said = command("pretrain.py", "cpc", *arguments, "--steps", 7)
+    assert said.code == 0, said.error
 
 
 def test_dynamics_that_learn_from_an_objective_alone_bring_it(data, tmp_path):

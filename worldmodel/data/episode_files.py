@@ -44,7 +44,9 @@ def check_same_task(folder: Path, facts: dict[str, Any], given: dict[str, Any]) 
     before = facts.get("task") or {}
     for name in ("task", "action_repeat", "fast_rendering", "distractions", "task_options", "options"):
         pair = [task.get(name) for task in (before, given)]
-        plain = [list(value) if isinstance(value, tuple) else value for value in pair]  # as JSON has it
+        plain: list[Any] = [list(value) if isinstance(value, tuple) else value for value in pair]  # as JSON has it
+        if name == "distractions" and None not in plain and not all(":" in one for value in plain for one in value):
+            plain = [[one.partition(":")[0] for one in value] for value in plain]  # recorded before strengths were
         if None not in plain and plain[0] != plain[1]:
             raise ValueError(
                 f"{folder} holds episodes of {name}={plain[0]!r}, and {plain[1]!r} was given: nothing would tell them apart, so "

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -190,7 +191,13 @@ def _check_name(name: str) -> None:
 
 def _task(environment: Any) -> dict[str, Any]:
     """What a dataset says of its environment, as ``envs.make`` is told; nothing where its arguments are no plain values."""
-    task = {"task": environment.id, "options": dict(environment.kwargs or {})}
+    known = gymnasium.registry.get(environment.id)
+    own = {} if known is None else known.kwargs
+    # How it was drawn is nothing of the task, and what the task has by itself nobody gives.
+    options = {
+        k: v for k, v in (environment.kwargs or {}).items() if k != "render_mode" and (k not in own or own[k] != v)
+    }
+    task = {"task": environment.id, "options": options}
     try:
         json.dumps(task)
     except TypeError:
