@@ -111,7 +111,8 @@ class Pretrainer:
         try:
             with Display(title, self.config.steps) as display, StopSignals() as stop:
                 display.say(f"Runs on {self.execution.describe()}; logs to {self.logdir}.")
-                self._loop(metrics, display, stop)
+                with stop.over_compilers():
+                    self._loop(metrics, display, stop)
                 self._save()
                 if stop.asked and self.learner.updates < self.config.steps:
                     raise Stopped

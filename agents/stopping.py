@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -28,6 +30,16 @@ class StopSignals:
         except ValueError:
             self._before = {}
         return self
+
+    @contextlib.contextmanager
+    def over_compilers(self) -> Iterator[None]:
+        """Pass over what a compiler did not finish once a stop was asked for: Ctrl-C interrupts compilers as well."""
+        try:
+            yield
+        except RuntimeError as error:
+            # By its name: to import the class takes a second.
+            if not (self.asked and type(error).__module__.startswith(("torch._inductor.", "torch._dynamo."))):
+                raise
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True

@@ -126,7 +126,8 @@ class Trainer:
                 display.say(f"Runs on {self.execution.describe()}; logs to {self.logdir}.")
                 self._started, self._saved = time.monotonic() - self.counters.seconds, time.monotonic()
                 self._rates.restart()
-                self._loop(metrics, display)
+                with self._stop.over_compilers():
+                    self._loop(metrics, display)
                 if self._saved_at != (self.env_steps, self.learner.updates):
                     self._save()
                 if self._stop.asked:
