@@ -130,7 +130,7 @@ def _of_another_version(path: Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{path} was not written by this version, or with parts that are not here: {error}") from error
+        raise ValueError(f"{path} was written by another version, or with parts that are not here: {error}") from error
 
 
 def _with_known_objectives(config: dict[str, Any]) -> tuple[dict[str, Any], list[int] | None]:

@@ -1,13 +1,17 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from commands import TINY, TINY_DREAMER, command
+from commands import SCRIPTS, TINY, TINY_DREAMER, command
 
 import worldmodel
 from worldmodel.data.episode_files import check_same_task
 from worldmodel.data.recording import Recording
+
+sys.path.insert(0, str(SCRIPTS))
+from command import TaskOptions
 
 
 def test_episodes_are_recorded_with_pictures_beside_the_truth_and_more_are_added(tmp_path):
@@ -98,6 +102,12 @@ def test_wrong_numbers_are_answered_in_a_sentence(tmp_path):
     said = command("collect.py", "--episodes", 0, "--out", tmp_path)
     assert said.code == 2 and "Give at least one episode" in said.error
     assert not list(tmp_path.iterdir())
+
+
+def test_a_command_says_how_strong_its_distractions_are_and_what_is_none_is_told_where_the_task_is_made():
+    assert TaskOptions(distractions=("background", "camera:0.2")).distractions == ("background:0.5", "camera:0.2")
+    with pytest.raises(ValueError, match="no distraction named 'backgroud'"):
+        TaskOptions(observation="pixels", distractions=("backgroud",)).make(0)
 
 
 def test_distractions_are_of_the_task_and_their_strengths_where_both_are_known():

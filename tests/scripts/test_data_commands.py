@@ -92,5 +92,16 @@ def test_with_a_recording_of_nobody_knows_what_there_is_no_return(tmp_path):
     said = command("train.py", "tdmpc2", *options, "--offline")
     assert said.code == 0 and "No return: there is no environment" in said.out, said.error
     assert "Learns from position, velocity." in said.out
+    # Of a task that cannot be made here, what the sentence advises.
+    text = description.read_text()
+    description.write_text(
+        text.replace('"other": {', '"task": {').replace('"task_options": []', '"task_options": ["no=1"]')
+    )
+    options = ["--data", tmp_path / "data", "--logdir", tmp_path / "again", "--steps", 8, *TINY]
+    refused = command("train.py", "tdmpc2", *options, "--offline")
+    assert refused.code == 2 and "without evaluations, add --task ''." in refused.error
+    said = command("train.py", "tdmpc2", *options, "--offline", "--task", "")
+    assert said.code == 0 and "No return: there is no environment" in said.out, said.error
+    description.write_text(text)
     wrong = command("train.py", "tdmpc2", *options[:3], tmp_path / "other", *options[4:])
     assert wrong.code == 2 and "does not say what task it is of: give --task, or learn --offline" in wrong.error

@@ -142,6 +142,13 @@ def test_a_saved_model_is_loaded_and_a_name_of_the_hub_downloaded(tmp_path, monk
         assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in one.state_dict().items())
     assert asked == [("somebody/walker", {"allow_patterns": ["*.json", "*.safetensors"]})]
 
+    def unreachable(*_, **__):
+        raise Exception("The proxy says no.\nAt length.")
+
+    monkeypatch.setattr(hub, "snapshot_download", unreachable)
+    with pytest.raises(FileNotFoundError, match="could not be had from the Hugging Face Hub: The proxy says no.$"):
+        worldmodel.load("hub:somebody/walker")
+
 
 @pytest.mark.parametrize("write", [lambda one, folder: one.save(folder), export])
 def test_a_folder_that_holds_anything_else_is_not_replaced(tmp_path, write):

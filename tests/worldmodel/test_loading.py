@@ -100,7 +100,7 @@ def test_options_of_another_version_are_refused_as_such(tmp_path):
         described = read_json(beside / "model.json")
         described["config"]["encoder"]["twist"] = 2
         write_json(beside / "model.json", described)
-    with pytest.raises(ValueError, match="model.json was not written by this version, .*'twist'") as caught:
+    with pytest.raises(ValueError, match="model.json was written by another version, .*'twist'") as caught:
         worldmodel.load(folder)
     assert "\n" not in str(caught.value)
 

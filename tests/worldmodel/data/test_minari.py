@@ -171,7 +171,7 @@ def test_the_task_of_a_dataset_is_known_with_its_arguments_and_its_limit(tmp_pat
         truncations=[True],
         infos={},
     )
-    env = gymnasium.make("Pendulum-v1", max_episode_steps=50, g=2.0)
+    env = gymnasium.make("Pendulum-v1", max_episode_steps=50, g=2.0, render_mode="rgb_array")
     minari.create_dataset_from_buffers("pendulum/soft-v0", [buffer], env=env)
     recording = from_minari("pendulum/soft-v0", tmp_path / "soft")
     assert recording.facts["task"] == {"task": "Pendulum-v1", "options": {"g": 2.0}, "time_limit": 50}

@@ -90,22 +90,18 @@ def test_denoising_gives_back_what_was_there_before_the_noise():
     torch.testing.assert_close(loss, expected)
 
 
-def test_inpainting_hides_the_same_throughout_a_sequence_where_it_is_asked_to():
-    _, objective = seeing("inpainting", patch=4, share=0.25, each_step=False)
-    hidden = objective.hidden(pictures().observation)
-    assert hidden["camera"].shape == (6, 1, 8, 8, 1) and hidden["pose"].shape[1] == 1
-    objective(Scene(seeing("inpainting")[0], None, pictures()))
-
-
+@pytest.mark.parametrize("each_step", [True, False])
 @pytest.mark.parametrize("hide", ["patches", "block"])
-def test_inpainting_counts_what_is_hidden_alone_and_hides_it(hide):
-    encoder, objective = seeing("inpainting", hide=hide, patch=4, share=0.25, weight=0.5)
+def test_inpainting_counts_what_is_hidden_alone_and_hides_it(hide, each_step):
+    encoder, objective = seeing("inpainting", hide=hide, patch=4, share=0.25, weight=0.5, each_step=each_step)
     steps = pictures()
     torch.manual_seed(3)
     loss = objective(Scene(encoder, None, steps)).losses["inpainting"]
     torch.manual_seed(3)
     hidden = objective.hidden(steps.observation)
     assert (hidden["camera"].flatten(2).sum(2) == 16).all() and (hidden["pose"].sum(2) == 1).all()
+    assert {mask.shape[1] for mask in hidden.values()} == {5 if each_step else 1}
+    hidden = {name: mask.expand(6, 5, *mask.shape[2:]) for name, mask in hidden.items()}
     total = 0.0
     for b in range(6):
         for t in range(5):
