@@ -177,7 +177,7 @@ def summarise() -> None:
         "row of a task (its CNN alone at a lower rate), on what it may be given of it; tasks, numbers and rows are in",
         "`benchmarks/plugged_tasks.py`. Columns are environment steps, and those of the model's own training, the",
         "first column, are counted for encoder, belief and dream: PPO on encoder and belief begins there, and a dream, whose",
-        "decisions are imagined, takes no further ones. Returns are means of",
+        "decisions are imagined, takes no further ones. Rates fall to zero over each row's own decisions. Returns are means of",
         f"{EPISODES} evaluation episodes, of most probable or of drawn actions, whichever are better, ± the deviation of PPO's",
         "seeds, of one model each; the model's own one, in brackets, is of 10 others. Its training takes minutes as well.",
         "",

@@ -123,7 +123,14 @@ DREAMERS = (
     Run("CartPole-v1", 15_000, solved=499.0, recipe="dreamer-infonce"),
     Run("CartPole-v1", 15_000, solved=499.0, recipe="dreamerpro"),
     Run("Pendulum-v1", 6_000, recipe="planet", options=FEWER_CANDIDATES, eval_every=0),
-    Run("Pendulum-v1", 6_000, variant="pixels", options=(*FEWER_CANDIDATES, *SMALL_FRAMES), recipe="planet", eval_every=0),
+    Run(
+        "Pendulum-v1",
+        12_000,
+        variant="pixels",
+        options=(*FEWER_CANDIDATES, *SMALL_FRAMES),
+        recipe="planet",
+        eval_every=0,
+    ),
     Run(
         "dmc/cartpole-swingup",
         50_000,

@@ -109,16 +109,18 @@ def from_minari(name: str, folder: str | Path) -> Recording:
     recorder = Recorder(folder, spec, 1, made[0])
     known = {identity(file) for file in Recording(folder).files}
     outside = total = 0
-    informed = False
+    informed = rounded = False
     with taking_over(recorder.folder, source, made):
         wanted = [number for number in dataset.episode_indices.tolist() if f"{source}/{number}" not in known]
         for number, episode in zip(wanted, dataset.iterate_episodes(wanted), strict=True):
             recorder.add_episode(_steps(episode, own), f"{source}/{number}")
             outside, total = outside + _outside(episode.actions, own), total + len(episode.actions)
             informed = informed or bool(episode.infos)
+            rounded = rounded or not np.array_equal(np.float32(episode.rewards), episode.rewards, equal_nan=True)
     wider = sorted({str(dtype) for dtype in _dtypes(dataset.observation_space) if np.dtype(dtype).itemsize > 4})
     lost = [
         *(f"{dtype} observations are kept as float32" for dtype in wider),
+        *["rewards are rounded to float32"] * rounded,
         *(
             f"of the text {key!r} the hashes of its words are kept"
             for key, entry in spec.observation.items()

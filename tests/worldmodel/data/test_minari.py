@@ -132,7 +132,7 @@ def test_actions_between_other_bounds_are_stored_as_environments_of_the_toolkit_
     buffer = EpisodeBuffer(
         observations=np.zeros((4, 2), np.float64),
         actions=actions,
-        rewards=[1.0, 2.0, 3.0],
+        rewards=[1.0, 2.0, 0.1],
         terminations=[False, False, True],
         truncations=[False, False, False],
         infos={"lives": np.arange(4)},
@@ -142,10 +142,12 @@ def test_actions_between_other_bounds_are_stored_as_environments_of_the_toolkit_
     recording = from_minari("other/one-v0", tmp_path / "back")
     assert recording.spec == Spec.from_spaces(spaces.Box(-1, 1, (2,)), spaces.Box(-1, 1, (1,)))
     assert "1 of the 3 actions of other/one-v0 lie outside the bounds of its own space" in caplog.text
-    assert "Of other/one-v0, float64 observations are kept as float32 and infos are not kept." in caplog.text
+    said = ("float64 observations are kept as float32", "rewards are rounded to float32", "infos are not kept")
+    assert f"Of other/one-v0, {' and '.join(said)}." in caplog.text
     (steps,) = recording.episodes()
     torch.testing.assert_close(steps.action[:, 0], torch.tensor([-1.0, 0.0, 1 / 3, 0.0]))
-    assert steps.reward.tolist() == [0, 1, 2, 3] and steps.is_terminal.tolist() == [False, False, False, True]
+    assert steps.reward.tolist() == [0, 1, 2, np.float32(0.1)]
+    assert steps.is_terminal.tolist() == [False, False, False, True]
     to_minari(recording, "other/two-v0")
     back = minari.load_dataset("other/two-v0")
     assert back.action_space == own["action_space"]
