@@ -17,9 +17,9 @@ STATE = Spec.from_spaces(spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,)))
 CAMERA = Spec.from_spaces(spaces.Box(0, 255, (8, 8, 1), "uint8"), spaces.Box(-1, 1, (2,)))
 
 
-def agent_with(name: str, kind: str) -> agents.Agent:
+def agent_with(name: str, kind: str, **options) -> agents.Agent:
     config = TINY[kind]().agent
-    objective = objectives.config(name, **SMALL.get(name, {}))
+    objective = objectives.config(name, **SMALL.get(name, {}) | options)
     changes = {"objectives": (objective,)}
     if name in OF_IMAGES:
         patches, images = PatchEncoderConfig(patch=4, units=8, layers=1, heads=2), ConvolutionalEncoderConfig(depth=1)

@@ -217,6 +217,9 @@ class DeepCluster(JointEmbedding):
         self.register_buffer("memory", torch.zeros(config.memory, self.outputs))
         self.register_buffer("memory_weight", torch.zeros(config.memory))
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        # Known to the host as well, which would wait for the device to read it at each update.
+        self._counted: int | None = 0
+        self.register_load_state_dict_post_hook(_forget_count)
 
     def compare(self, pairs: Pairs) -> Compared:
         one, other = F.normalize(pairs.one, dim=1), F.normalize(pairs.other, dim=1)
@@ -236,8 +239,9 @@ class DeepCluster(JointEmbedding):
         first = -(-min(size, self.centroids.shape[1]) // rows)
         self.memory.copy_(torch.cat([pending["description"], self.memory])[:size])
         self.memory_weight.copy_(torch.cat([pending["weight"], self.memory_weight])[:size])
+        self._counted = int(self.updates) + 1 if self._counted is None else self._counted + 1
         self.updates += 1
-        due = (self.updates % self.refit_every == 0) | (self.updates == first)
+        due = self._counted % self.refit_every == 0 or self._counted == first
         if due and self.memory_weight.any():
             starts = [self.drawn() for _ in self.centroids]
             fitted = [k_means(self.memory, self.memory_weight, start, self.iterations) for start in starts]
@@ -249,6 +253,10 @@ class DeepCluster(JointEmbedding):
         order = there[torch.randperm(len(there), device=there.device)]
         clusters = self.centroids.shape[1]
         return ranks.shared(self.memory[order.repeat(-(-clusters // max(len(order), 1)))[:clusters]])
+
+
+def _forget_count(objective: DeepCluster, missing: object) -> None:
+    objective._counted = None
 
 
 def k_means(rows: Tensor, weight: Tensor, centroids: Tensor, iterations: int) -> Tensor:

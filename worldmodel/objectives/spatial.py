@@ -92,6 +92,8 @@ class RelativePosition(Objective):
     that move.
     """
 
+    places: Tensor
+
     def __init__(self, config: RelativePositionConfig, *, spec: Spec, embed_dim: int) -> None:
         super().__init__()
         self.config, self.names = config, pictures_of(spec, "The relative-position objective")
@@ -100,6 +102,7 @@ class RelativePosition(Objective):
                 f"Three patches, two gaps and the jitter take {needed:.2f} of an image: give a smaller share."
             )
         self.head = readout(2 * embed_dim, config.units, 1, 8, "rmsnorm-silu")
+        self.register_buffer("places", torch.tensor(PLACES, dtype=torch.float32), persistent=False)
 
     def forward(self, scene: Scene) -> Outcome:
         shape, device = tuple(scene.valid.shape), scene.valid.device
@@ -115,7 +118,7 @@ class RelativePosition(Objective):
     def centres(self, where: Tensor) -> tuple[Tensor, Tensor]:
         """Of the two patches, in [−1, 1]: [B, T, 2] each, for places [B, T]."""
         config, device = self.config, where.device
-        apart = 2 * (config.share + config.gap) * torch.tensor(PLACES, device=device)[where]
+        apart = 2 * (config.share + config.gap) * self.places[where]
         room = 1 - config.share - 2 * config.jitter  # of a centre, on either side of the middle
         low, high = (-room - apart).clamp(min=-room), (room - apart).clamp(max=room)
         first = low + (high - low) * torch.rand(*where.shape, 2, device=device)
@@ -156,10 +159,14 @@ class SpatialCPC(Objective):
     """
 
     over_batch = True
+    middles: Tensor
 
     def __init__(self, config: SpatialCPCConfig, *, spec: Spec, embed_dim: int) -> None:
         super().__init__()
         self.config, self.names = config, pictures_of(spec, "Spatial CPC")
+        ends = 1 - 2 / (config.grid + 1)
+        along = torch.linspace(-ends, ends, config.grid)
+        self.register_buffer("middles", torch.cartesian_prod(along, along), persistent=False)
         self.inputs = nn.Linear(embed_dim, config.dim)
         self.context = Transformer(config.dim, config.layers, config.heads)
         self.predictions = nn.ModuleList(nn.Linear(config.dim, config.dim, bias=False) for _ in range(config.grid - 1))
@@ -209,14 +216,11 @@ class SpatialCPC(Objective):
 
     def patch(self, steps: Steps, place: int) -> dict[str, Tensor]:
         """The observation with the patch at ``place`` of the grid in place of each image."""
-        grid = self.config.grid
-        share = 2 / (grid + 1)
-        middle = torch.tensor(divmod(place, grid), dtype=torch.float32, device=steps.reward.device)
-        centre = (2 * middle / (grid - 1) - 1) * (1 - share)
+        share = 2 / (self.config.grid + 1)
         cut = {}
         for name in self.names:
             images = steps.observation[name]
             rows = images.flatten(0, 1)
             side = torch.full((len(rows),), share, device=rows.device)
-            cut[name] = crop_at(rows, centre.expand(len(rows), 2), side).view(images.shape)
+            cut[name] = crop_at(rows, self.middles[place].expand(len(rows), 2), side).view(images.shape)
         return shown_alone(steps, cut)
