@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import importlib.util
+import os
 import shutil
 import sysconfig
 from collections.abc import Callable
@@ -22,7 +24,8 @@ class ExecutionConfig:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, …: auto takes a GPU where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of matrix products; all else is float32. auto: bfloat16 where the device is fast at it."""
+    """Of matrix products; all else is float32. auto: bfloat16 where the device is fast at it. On a GPU those that stay float32
+    beside bfloat16 are TF32; asked for by name, float32 is whole."""
     compile: Literal["auto", "yes", "no"] = "auto"
     """torch.compile of the update and of planning; on a GPU with CUDA graphs. auto: wherever it works here."""
 
@@ -41,14 +44,14 @@ class Execution:
         if config.compile not in ("auto", "yes", "no"):
             raise ValueError(f"compile={config.compile!r} is not supported: give 'auto', 'yes' or 'no'.")
         self.compiles = config.compile != "no"
-        self._obstacle = obstacle_to_compiling() if self.compiles and self.device.type == "cpu" else None
+        self._obstacle = obstacle_to_compiling(self.device, self.dtype) if self.compiles else None
         if self._obstacle and config.compile == "yes":
-            raise ValueError(
-                f"compile='yes' cannot be had on this CPU, {self._obstacle}: install it, or give compile='no'."
-            )
+            raise ValueError(f"compile='yes' cannot be had here: {self._obstacle}. Mend that, or give compile='no'.")
         self.compiles = self.compiles and self._obstacle is None
         if self.device.type == "cuda":
-            torch.set_float32_matmul_precision("high")
+            if self.device.index is not None:
+                torch.cuda.set_device(self.device)  # CUDA graphs and their random numbers are of the current one
+            torch.set_float32_matmul_precision("highest" if config.precision == "float32" else "high")
         else:
             keep_freed_memory()
 
@@ -61,8 +64,9 @@ class Execution:
         if not self.compiles or function in self._compiled.values():
             return function
         if function not in self._compiled:
-            mode = "reduce-overhead" if self.device.type == "cuda" else "default"
-            self._compiled[function] = torch.compile(function, fullgraph=True, mode=mode)
+            # A graph is captured for each shape in any case: one of every size would be slower, and captured as often.
+            mode, dynamic = ("reduce-overhead", False) if self.device.type == "cuda" else ("default", None)
+            self._compiled[function] = torch.compile(function, fullgraph=True, mode=mode, dynamic=dynamic)
         return cast(Function, self._compiled[function])
 
     @property
@@ -116,17 +120,31 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
         raise ValueError(f"Precision {precision!r} is not supported: give auto, float32 or bfloat16.")
     if precision != "auto":
         return getattr(torch, precision)
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_is_fast_at_bfloat16()
+    fast = gpu_multiplies_bfloat16(device) if device.type == "cuda" else cpu_is_fast_at_bfloat16()
     return torch.bfloat16 if fast else torch.float32
 
 
-def obstacle_to_compiling() -> str | None:
-    """What torch.compile lacks on this CPU, or None."""
-    if shutil.which("g++") is None and shutil.which("clang++") is None:
-        return "it needs a C++ compiler (apt install g++)"
+def obstacle_to_compiling(device: torch.device, dtype: torch.dtype) -> str | None:
+    """What torch.compile lacks on that device, or None."""
+    on_gpu = device.type == "cuda"
+    # Triton builds its launcher in C.
+    compilers = (os.environ.get("CC", "cc"), "gcc", "clang") if on_gpu else ("g++", "clang++")
+    if not any(map(shutil.which, compilers)):
+        return f"it needs a {'C' if on_gpu else 'C++'} compiler (apt install {'gcc' if on_gpu else 'g++'})"
     if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
         return "it needs Python's headers (apt install python3-dev)"
+    if on_gpu and importlib.util.find_spec("triton") is None:
+        return "it needs triton (pip install triton)"
+    if on_gpu and torch.cuda.get_device_capability(device) < (7, 0):
+        return "it needs a GPU of compute capability 7.0 or more"
+    if on_gpu and dtype is torch.bfloat16 and not gpu_multiplies_bfloat16(device):
+        return "in bfloat16 it needs a GPU of compute capability 8.0 or more (or precision float32)"
     return None
+
+
+def gpu_multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether this GPU does so in hardware: earlier ones than Ampere only emulate it."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @functools.cache

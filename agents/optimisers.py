@@ -176,6 +176,7 @@ class Optimiser:
             self.algorithm.grad_scale = None
         self.algorithm.found_inf = found_inf
 
+    @torch.no_grad()
     def clip(self) -> dict[str, Tensor]:
         """Clip the gradients; their norms before that, by the parameters that are clipped together."""
         norms = {}

@@ -122,14 +122,18 @@ DREAMERS = (
     Run("CartPole-v1", 15_000, solved=499.0, recipe="dreamer-infonce"),
     Run("CartPole-v1", 15_000, solved=499.0, recipe="dreamerpro"),
     Run("Pendulum-v1", 6_000, recipe="planet", options=FEWER_CANDIDATES, eval_every=0),
-    # The paper's action repeat.
+    # The paper's action repeat, and its hundred updates an episode, in smaller batches.
     Run(
         "dmc/cartpole-balance",
-        50_000,
+        30_000,
         variant="pixels",
-        options=(*FEWER_CANDIDATES, "--action-repeat", "8", "--observation", "pixels", "--fast-rendering"),
+        options=(
+            *FEWER_CANDIDATES,
+            *("--action-repeat", "8", "--observation", "pixels", "--fast-rendering"),
+            *("--batch-size", "16", "--batch-length", "32", "--train-ratio", "410"),
+        ),
         recipe="planet",
-        eval_every=25_000,
+        eval_every=15_000,
     ),
     Run(
         "dmc/cartpole-swingup",

@@ -57,12 +57,38 @@ def test_without_a_compiler_auto_runs_uncompiled_and_yes_is_refused(monkeypatch)
         Execution(ExecutionConfig("cpu", "float32", "yes"))
 
 
+@pytest.mark.parametrize(
+    ("capability", "dtype", "lacking", "words"),
+    [
+        ((9, 0), "bfloat16", None, None),
+        ((9, 0), "bfloat16", "compiler", "it needs a C compiler (apt install gcc)"),
+        ((9, 0), "bfloat16", "triton", "it needs triton (pip install triton)"),
+        ((7, 5), "float32", None, None),
+        (
+            (7, 5),
+            "bfloat16",
+            None,
+            "in bfloat16 it needs a GPU of compute capability 8.0 or more (or precision float32)",
+        ),
+        ((6, 1), "float32", None, "it needs a GPU of compute capability 7.0 or more"),
+    ],
+)
+def test_what_a_gpu_needs_for_compiling(monkeypatch, capability, dtype, lacking, words):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(execution.shutil, "which", lambda name: None if lacking == "compiler" else f"/usr/bin/{name}")
+    monkeypatch.setattr(execution.importlib.util, "find_spec", lambda name: None if lacking == "triton" else name)
+    monkeypatch.setattr(execution.Path, "is_file", lambda path: True)
+    device = torch.device("cuda", 0)
+    assert execution.obstacle_to_compiling(device, getattr(torch, dtype)) == words
+    assert execution._dtype("auto", device) is (torch.bfloat16 if capability >= (8, 0) else torch.float32)
+
+
 def test_uncompiled_functions_stay_as_they_are_and_compiled_ones_are_compiled_once(monkeypatch):
     def double(x):
         return 2 * x
 
     assert Execution(ExecutionConfig("cpu", "float32", "no")).compile(double) is double
-    monkeypatch.setattr(execution, "obstacle_to_compiling", lambda: None)
+    monkeypatch.setattr(execution, "obstacle_to_compiling", lambda device, dtype: None)
     calls = []
     monkeypatch.setattr(torch, "compile", lambda f, **options: calls.append(f) or (lambda x: f(x)))
     compiling = Execution(ExecutionConfig("cpu", "float32", "yes"))

@@ -87,6 +87,7 @@ def test_norms_are_those_from_before_the_clipping():
     config = OptimiserConfig("laprop", clip=None, adaptive_clip=0.01)
     norms = Optimiser(one, config, torch.zeros(())).clip()
     torch.testing.assert_close(norms["model"], expected)
+    assert not any(p.grad.requires_grad for p in one.parameters()), "clipping has no graph of its own"
 
 
 def test_an_optimiser_that_does_not_exist_is_refused_with_those_that_do():

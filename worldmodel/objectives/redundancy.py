@@ -178,7 +178,9 @@ class WMSE(JointEmbedding):
         cov = covariance(x, x, weight)
         scale = cov.diagonal().mean().clamp(min=1e-8)
         identity = torch.eye(len(cov), device=x.device)
-        factor = torch.linalg.cholesky((1 - self.shrinkage) * cov + self.shrinkage * scale * identity)
+        # Where it fails, linalg.cholesky would ask the device at each update; NaN stops the run as well.
+        factor, failed = torch.linalg.cholesky_ex((1 - self.shrinkage) * cov + self.shrinkage * scale * identity)
+        factor = torch.where(failed > 0, torch.nan, factor)
         centred = x - ranks.mean(x, weight)
         return torch.linalg.solve_triangular(factor, centred.t(), upper=False).t()
 
