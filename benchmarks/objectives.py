@@ -46,6 +46,9 @@ SEEDS = {"cartpole": 3, "dot": 3}
 # Besides the papers' forms: what takes the episode's identity out.
 CPC, EXCHANGED = "cpc,negatives=episode", "between=views,augmentation.exchange=yes"
 SEEN_THROUGH = f"{CPC},exchange=yes"
+# Of what the encoder says itself, not of what a projector, which can drop the episode's identity and leave it there, makes of it;
+# and of the pictures' own place, which a shift would take out.
+ITSELF = f"projector=,{EXCHANGED},augmentation.shift=0"
 WITHIN_EPISODES = (
     # Worthless where all that is compared is of one episode.
     CPC,
@@ -63,6 +66,9 @@ WITHIN_EPISODES = (
     # Both.
     f"ntxent,{EXCHANGED},negatives=episode",
     SEEN_THROUGH,
+    f"vicreg,{ITSELF}",
+    f"barlow-twins,{ITSELF}",
+    "vicreg,projector=",
     # VICReg's own weights are 25.
     f"{CPC}+vicreg,{EXCHANGED}:0.1",
 )
