@@ -83,6 +83,9 @@ OF_FEATURES = (
 ON_DOTS = (
     *("cpc", "ntxent", "vicreg", "barlow-twins", "byol", "swav", "sigreg", "spr", "reconstruction"),
     *WITHIN_EPISODES,
+    # What the projector and the shift have to do with it, each alone.
+    f"vicreg,projector=,{EXCHANGED}",
+    f"vicreg,{EXCHANGED},augmentation.shift=0",
 )
 
 

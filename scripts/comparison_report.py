@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -136,6 +137,16 @@ def write_csv(rows: list[dict[str, Any]], labels: Sequence[int], path: Path) -> 
                     )
 
 
+def wrapped(name: str, letters: int = 40) -> str:
+    """A name in lines of some letters, broken after commas and before what is added."""
+    lines = [""]
+    for part in re.split(r"(?<=,)|(?=\+)", name):
+        if lines[-1] and len(lines[-1] + part) > letters:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
 def draw(
     plt: Any,
     rows: list[dict[str, Any]],
@@ -149,10 +160,16 @@ def draw(
     """Dots: a row for each objective, a colour for each condition."""
     key = f"{level} linear"
     order = ordered(rows, names, conditions[0], key)[::-1]
-    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.22 * len(order)), layout="constrained")
+    shown = [wrapped(name) for name in order]
+    # Names of several lines take as many rows.
+    heights = [name.count("\n") * 0.7 + 1 for name in shown]
+    places = [sum(heights[:k]) + heights[k] / 2 for k in range(len(order))]
+    letters = max(len(line) for name in shown for line in name.splitlines())
+    size = (5 + 0.075 * letters, 1.6 + 0.22 * sum(heights))
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
     for number, condition in enumerate(conditions):
         found = [mean_of(rows, name, condition, key, -1) for name in order]
-        there = [(place, pair) for place, pair in enumerate(found) if pair is not None]
+        there = [(place, pair) for place, pair in zip(places, found, strict=True) if pair is not None]
         # What is worse than knowing the mean is drawn at the border.
         axes.errorbar(
             [max(pair[0], -0.5) for _, pair in there],
@@ -163,13 +180,13 @@ def draw(
             color=f"C{number}",
             label=condition,
         )
-    axes.set_yticks(range(len(order)), order)
+    axes.set_yticks(places, shown, fontsize=8)
     axes.set_xlim(-0.55, 1.02)
     axes.axvline(0, color="grey", linewidth=0.5)
     axes.grid(axis="y", linewidth=0.3)
     axes.set_xlabel(f"R² of a linear reader of {labels[-1]:,} labels, in other episodes")
     axes.set_title(f"{title}: the {level}")
-    axes.legend(loc="lower left")
+    figure.legend(loc="outside lower center", ncols=len(conditions))
     figure.savefig(path, dpi=110)
     plt.close(figure)
     return path

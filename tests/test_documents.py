@@ -1,7 +1,9 @@
 """What the documents say, runs."""
 
+import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +86,18 @@ def test_the_commands_find_the_new_objective_and_models_made_with_it_say_what_th
     ):
         done = python(*train, "--steps", 40, "--logdir", tmp_path / "other", WORLDMODEL_PLUGINS=given)
         assert done.returncode == 2 and said in done.stderr, done.stderr
+
+
+def test_the_page_on_choosing_has_its_numbers_from_the_rows():
+    page = (DOCS / "choosing_objectives.md").read_text()
+    told = re.findall(r"^\| `?([^`|]+?)`? \| ([\d.]+) \| \**([\d.]+) ± ([\d.]+)\** \|$", page, flags=re.MULTILINE)
+    assert len(told) >= 9
+    rows = (DOCS.parent / "benchmarks" / "results" / "objectives" / "dot" / "rows.jsonl").read_text().splitlines()
+    for name, *numbers in told:
+        found = {"clean": [], "episode-noise:0.4": []}
+        for row in map(json.loads, rows):
+            if row["objective"] == name:
+                found[row["condition"]].append(row["r2"]["embedding linear"][-1])
+        clean, noise = found.values()
+        expected = statistics.mean(clean), statistics.mean(noise), statistics.stdev(noise)
+        assert numbers == [f"{number:.2f}" for number in expected], name

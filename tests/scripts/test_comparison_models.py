@@ -14,7 +14,7 @@ from worldmodel.dynamics import SimNormDynamicsConfig
 
 sys.path.insert(0, str(SCRIPTS))
 from comparison_models import RANDOM, RANDOM_PATCHES, beside, model_of, names_of, teaches_dynamics, told_of
-from comparison_report import table
+from comparison_report import table, wrapped
 
 SPEC = Spec.from_spaces(spaces.Dict({"image": spaces.Box(0, 255, (32, 32, 3), np.uint8)}), spaces.Box(-1, 1, (2,)))
 SHARED = {"size": "1m", "dynamics": "", "projector": (16, 8), "shorten": True}
@@ -121,3 +121,13 @@ def test_features_that_an_objective_has_not_shaped_are_marked():
     features = table(rows, names, ["clean"], [10], "feature")
     assert "| vicreg |" in features and "| vicreg,between=steps\\* |" in features and features.count("\\*") == 2
     assert "\\*" not in table(rows, names, ["clean"], [10], "embedding")
+
+
+def test_long_names_are_wrapped_where_they_have_a_seam():
+    name = "cpc,negatives=episode+vicreg,between=views,augmentation.exchange=yes:0.1"
+    assert wrapped(name).splitlines() == [
+        "cpc,negatives=episode+vicreg,",
+        "between=views,",
+        "augmentation.exchange=yes:0.1",
+    ]
+    assert wrapped("ntxent") == "ntxent"
