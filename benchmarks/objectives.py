@@ -45,9 +45,6 @@ IN_FEATURES = {
 # Besides the papers' forms: what takes the episode's identity out.
 CPC, EXCHANGED = "cpc,negatives=episode", "between=views,augmentation.exchange=yes"
 SEEN_THROUGH = f"{CPC},exchange=yes"
-# Of what the encoder says itself, not of what a projector, which can drop the episode's identity and leave it there, makes of it;
-# and of the pictures' own place, which a shift would take out.
-ITSELF = f"projector=,{EXCHANGED},augmentation.shift=0"
 WITHIN_EPISODES = (
     # Worthless where all that is compared is of one episode.
     CPC,
@@ -65,9 +62,9 @@ WITHIN_EPISODES = (
     # Both.
     f"ntxent,{EXCHANGED},negatives=episode",
     SEEN_THROUGH,
-    f"vicreg,{ITSELF}",
-    f"barlow-twins,{ITSELF}",
+    # Of what is read, the embedding: a projection can drop the episode's identity and leave it there.
     "vicreg,projector=",
+    f"vicreg,projector=,{EXCHANGED}",
     # VICReg's own weights are 25.
     f"{CPC}+vicreg,{EXCHANGED}:0.1",
 )
@@ -83,9 +80,10 @@ OF_FEATURES = (
 ON_DOTS = (
     *("cpc", "ntxent", "vicreg", "barlow-twins", "byol", "swav", "sigreg", "spr", "reconstruction"),
     *WITHIN_EPISODES,
-    # What the projector and the shift have to do with it, each alone.
-    f"vicreg,projector=,{EXCHANGED}",
+    # What the projector and the views' shift have to do with it.
     f"vicreg,{EXCHANGED},augmentation.shift=0",
+    f"vicreg,projector=,{EXCHANGED},augmentation.shift=0",
+    f"barlow-twins,projector=,{EXCHANGED},augmentation.shift=0",
 )
 
 
