@@ -188,6 +188,20 @@ def test_the_first_clusters_are_fitted_once_there_are_as_many_descriptions():
     assert torch.equal(objective.centroids, before), "and then only every so often"
 
 
+def test_a_resumed_deepcluster_fits_its_clusters_when_the_first_would_have():
+    first, resumed = (bare("deepcluster", prototypes=30, clusterings=2, memory=300, refit_every=4) for _ in range(2))
+
+    def fits(objective) -> bool:
+        before = objective.centroids.clone()
+        rows = F.normalize(torch.randn(40, objective.outputs, dtype=torch.float64), dim=1)
+        objective.after_update({"description": rows, "weight": torch.ones(40)}, 0.0)
+        return not torch.equal(objective.centroids, before)
+
+    assert [fits(first) for _ in range(3)] == [True, False, False]
+    resumed.load_state_dict(first.state_dict())
+    assert [fits(resumed) for _ in range(5)] == [True, False, False, False, True]
+
+
 def test_norms_count_only_where_they_have_a_weight():
     one, batch = world(), steps()
     assert set(one.objectives[0](one.scene(batch)).losses) == {"swav", "temporal"}

@@ -81,6 +81,12 @@ def test_wmse_stands_deficient_rank_and_says_when_rows_are_too_few():
         bare("wmse").compare(given._replace(one=given.one[:7], other=given.other[:7], weight=given.weight[:7]))
 
 
+def test_wmse_is_nan_where_nothing_can_be_whitened():
+    given = pairs(40)
+    flat = given._replace(one=torch.cat([given.one[:, :1], -given.one[:, :1]], dim=1).repeat(1, 2))
+    assert bare("wmse", shrinkage=0.0).compare(flat).loss.isnan()
+
+
 def test_the_epps_pulley_statistic_is_its_integral():
     given = pairs(9)
     rows, x = counted(given), given.one
