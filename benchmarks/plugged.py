@@ -154,9 +154,11 @@ def table(name: str, task: Task) -> list[str]:
             continue
         models |= {record["model"]["digest"]: record["model"] for record in records if record["model"]}
         found = [[value for record in records if (value := at(task, record, mark)) is not None] for mark in task.marks]
-        seconds = statistics.mean(record["seconds"] for record in records)
+        minutes = f"{statistics.mean(record['seconds'] for record in records) / 60:.1f}"
+        if any(record.get("cores") == 1 for record in records):
+            minutes += " on one core"
         decisions = f"{records[0]['curve'][-1]['decisions']:,}" if kind != "random" else ""
-        rows.append([label(task, kind), *map(spread, found), decisions, str(len(records)), f"{seconds / 60:.1f}"])
+        rows.append([label(task, kind), *map(spread, found), decisions, str(len(records)), minutes])
     for model in models.values():
         own = [f"{model['return']:.0f}" if mark == model["env_steps"] else "–" for mark in task.marks]
         rows.append([f"({model['recipe']} itself)", *own, "", "1", f"{model['wall_seconds'] / 60:.1f}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -153,7 +154,9 @@ def learn(task: Task, kind: str, seed: int, logdir: Path) -> dict[str, Any]:
     import worldmodel
     from agents.run import versions
 
-    torch.set_num_threads(2)
+    # Two such processes, each on a core of its own, do more than one on both.
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(cores)
     model = worldmodel.load(logdir) if kind in OF_THE_MODEL else None
     judged = environments(task, kind, 5, seed + 1000, model)
     agent = (
@@ -196,6 +199,7 @@ def learn(task: Task, kind: str, seed: int, logdir: Path) -> dict[str, Any]:
         "curve": [{name: value for name, value in point.items() if name != "returns"} for point in curve],
         "returns": curve[-1]["returns"],
         "seconds": round(time.monotonic() - began, 1),
+        "cores": cores,
         "model": model_told(logdir) if model is not None else None,
         "versions": versions() | {"stable-baselines3": version("stable-baselines3")},
     }
