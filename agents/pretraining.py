@@ -121,7 +121,7 @@ class Pretrainer:
 
     def _loop(self, metrics: MetricsLog, display: Display, stop: StopSignals) -> None:
         if not self.collapse.highest:  # what collapses before the first row of metrics began somewhere as well
-            self.look()
+            metrics.write(self.learner.updates, self.look()[0])
         averages, saved, since, before = Averages(), time.monotonic(), time.monotonic(), self.learner.updates
         while self.learner.updates < self.config.steps and not stop.asked:
             averages.add(self.update())

@@ -20,6 +20,7 @@ import tyro
 from command import one_sentence_errors
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 from tyro.conf import Positional
 
 import agents
@@ -39,12 +40,13 @@ from worldmodel.diagnostics import (
     latent_open_loop,
     mean_r2,
     mig,
+    still_dimensions,
     surprise,
     targets_of,
     uniformity,
     what_is_known,
 )
-from worldmodel.objectives import Variational
+from worldmodel.objectives import Variational, VariationalConfig
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def main() -> None:
                 "them, as collect.py --observation pixels does."
             )
         torch.manual_seed(command.seed)
-        config = dataclasses.replace(loaded.config, objectives=())
+        read = tuple(one for one in loaded.config.objectives if isinstance(one, VariationalConfig))
+        config = dataclasses.replace(loaded.config, objectives=read)
         beside = Representation.from_config(config, loaded.spec).to(device).eval()
         held_out = left_out_by(command.run) if command.held_out is None else command.held_out
         parts = [list(recording.episodes(part)) for part in recording.split(held_out)]
@@ -108,7 +111,7 @@ def main() -> None:
             show_open_loop(console, pair, episodes)
             show_surprise(console, pair, episodes)
         if command.disentanglement:
-            show_disentanglement(console, pair["learned"], {name: test for name, (_, test) in found.items()})
+            show_disentanglement(console, pair, {name: test for name, (_, test) in found.items()})
         if command.out is not None:
             write(command.out, rows)
 
@@ -129,6 +132,11 @@ def show(console: Console, rows: list[tuple[str, Knowledge]], targets: list[str]
     console.print(table)
 
 
+def some_of(rows: Tensor, most: int) -> Tensor:
+    """So many of rows [N, ...] at most, the same ones each time."""
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:most]]
+
+
 def show_shape(
     console: Console,
     pair: dict[str, Representation],
@@ -138,15 +146,17 @@ def show_shape(
 ) -> None:
     """How the vectors lie: rank, deviation, uniformity, and alignment where there are pictures."""
     table = Table(title="How the vectors lie (a random encoder)")
-    for column in ("level", "RankMe", "deviation", "uniformity", "dimensions"):
+    for column in ("level", "RankMe", "deviation", "still", "uniformity", "dimensions"):
         table.add_column(column, justify="left" if column == "level" else "right")
-    measures = (effective_rank, lambda rows: deviations(rows).mean(), uniformity)
+    measures = (
+        lambda rows: effective_rank(some_of(rows, 20_000)),  # many more than there are dimensions
+        lambda rows: deviations(rows).mean(),
+        still_dimensions,
+        lambda rows: uniformity(some_of(rows, 2000)),  # of all pairs
+    )
     for level, rows in found["learned"].levels.items():
-        chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:2000]
-        cells = [
-            f"{float(measure(rows[chosen])):.3g} ({float(measure(found['random'].levels[level][chosen])):.3g})"
-            for measure in measures
-        ]
+        beside = found["random"].levels[level]
+        cells = [f"{float(measure(rows)):.3g} ({float(measure(beside)):.3g})" for measure in measures]
         table.add_row(level, *cells, str(rows.shape[1]))
     console.print(table)
     pictures = [name for name in observed if episodes[0].observation[name].ndim == 4]
@@ -207,24 +217,23 @@ def _surprises(representation: Representation, episodes: list[Steps]) -> list[tu
     return found
 
 
-def show_disentanglement(console: Console, learned: Representation, found: dict[str, Encoded]) -> None:
+def show_disentanglement(console: Console, pair: dict[str, Representation], found: dict[str, Encoded]) -> None:
     """DCI and MIG of up to 2,000 of the held-out steps, on every level, and of variational variables where there are some."""
     table = Table(title="Disentanglement")
     for column in ("level", "", "disentanglement", "completeness", "informativeness", "MIG"):
         table.add_column(column, justify="left" if column in ("level", "") else "right")
     codes = [(level, name, rows) for name, encoded in found.items() for level, rows in encoded.levels.items()]
-    for objective in learned.objectives:
-        if isinstance(objective, Variational):
-            levels, weights = found["learned"].levels, objective.posterior.weight
-            with torch.no_grad():
-                read = objective.variables(levels.get("feature", levels["embedding"]).to(weights.device)).cpu()
-            codes.append(("variables", "learned", read))
-    factors = torch.cat(list(found["learned"].targets.values()), dim=1)
-    chosen = torch.randperm(len(factors), generator=torch.Generator().manual_seed(0))[:2000]
-    varying = factors.std(0) > 1e-8
+    for name, encoded in found.items():
+        for objective in pair[name].objectives:
+            if isinstance(objective, Variational):
+                levels, weights = encoded.levels, objective.posterior.weight
+                with torch.no_grad():
+                    read = objective.variables(levels.get("feature", levels["embedding"]).to(weights.device)).cpu()
+                codes.append(("variables", name, read))
+    factors = some_of(torch.cat(list(found["learned"].targets.values()), dim=1), 2000)
     for level, name, rows in codes:
-        pair = rows[chosen], factors[chosen][:, varying]
-        table.add_row(level, name, *(f"{value:.3f}" for value in (*dci(*pair), mig(*pair))))
+        told = some_of(rows, 2000), factors
+        table.add_row(level, name, *(f"{value:.3f}" for value in (*dci(*told), mig(*told))))
     console.print(table)
 
 

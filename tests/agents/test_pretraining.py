@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import os
 import signal
 from contextlib import closing
@@ -75,6 +76,8 @@ def test_what_collapses_within_the_first_updates_is_spoken_of(tmp_path, capsys):
     one.update = collapsing
     one.run()
     assert "2 updates: The embedding is collapsing" in capsys.readouterr().out
+    begun, first = (json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()[:2])
+    assert begun["step"] == 0 and begun["effective_rank/embedding"] > first["effective_rank/embedding"]
 
 
 def test_what_was_pretrained_is_loaded_and_knows_more_than_before(tmp_path):
@@ -105,7 +108,7 @@ def test_a_pretraining_that_was_stopped_goes_on_as_if_it_had_not(tmp_path, monke
     for name, value in whole.representation.state_dict().items():
         torch.testing.assert_close(parts.representation.state_dict()[name], value, rtol=0, atol=0, msg=name)
     rows = [(tmp_path / run / "metrics.jsonl").read_text().count("\n") for run in ("whole", "parts")]
-    assert rows == [3, 3]
+    assert rows == [4, 4], "the untrained encoder, and three of four updates"
 
 
 def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint_as_it_was(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ from worldmodel.diagnostics.collapse import (
     deviations,
     effective_rank,
     rows_of,
+    still_dimensions,
     uniformity,
 )
 from worldmodel.diagnostics.disentanglement import DCI, dci, mig
@@ -37,6 +38,7 @@ __all__ = [
     "neighbour_probe",
     "open_loop",
     "rows_of",
+    "still_dimensions",
     "summarise",
     "surprise",
     "targets_of",

@@ -29,6 +29,11 @@ def deviations(features: Tensor) -> Tensor:
     return scaled.std(0)
 
 
+def still_dimensions(features: Tensor, still: float = 0.1) -> Tensor:
+    """The share of dimensions whose deviation (see ``deviations``) is below ``still``, which hardly say anything: []."""
+    return (deviations(features) < still).float().mean()
+
+
 def alignment(one: Tensor, other: Tensor) -> Tensor:
     """Mean squared distance of the twins [N, D] on the unit sphere: [] (arXiv 2005.10242); 0 where they are the same."""
     return (F.normalize(one, dim=1) - F.normalize(other, dim=1)).square().sum(1).mean()
@@ -43,13 +48,13 @@ def uniformity(features: Tensor, temperature: float = 2.0) -> Tensor:
 
 
 class CollapseWatch:
-    """Effective rank and deviation as a training goes on, and a sentence where they fall.
+    """Effective rank, deviation and the share of still dimensions as a training goes on; a sentence where the former fall.
 
     What they fall from is the highest that they have been, first of all at the random encoder.
     """
 
     FALL = 0.1
-    """Below this share of the highest, a representation has collapsed."""
+    """Below this share of the way from where nothing is told apart to the highest, a representation has collapsed."""
 
     def __init__(self) -> None:
         self.highest: dict[str, float] = {}
@@ -65,10 +70,11 @@ class CollapseWatch:
                 f"effective_rank/{name}": float(effective_rank(rows)),
                 f"deviation/{name}": float(deviations(rows).mean()),
             }
-            numbers |= measured
+            numbers |= measured | {f"still_dimensions/{name}": float(still_dimensions(rows))}
             for key, value in measured.items():
                 highest = self.highest[key] = max(self.highest.get(key, 0.0), value)
-                fallen = value < self.FALL * highest
+                lowest = 1.0 if key.startswith("effective_rank/") else 0.0
+                fallen = value - lowest < self.FALL * (highest - lowest)
                 if fallen and key not in self._told:
                     what = key.partition("/")[0].replace("_", " ")
                     sentences.append(

@@ -22,8 +22,10 @@ def dci(codes: Tensor, factors: Tensor, held_out: float = 0.3, seed: int = 0) ->
     """Disentanglement, completeness, informativeness of codes [N, D] of factors [N, K] (Eastwood & Williams, ICLR 2018).
 
     The importance of dimension i for factor j is that of a random forest's features. Rows are to be independent of each other.
+    Factors that never change, of which there is nothing to tell, are left out.
 
     Raises:
+        ValueError: no factor changes.
         ImportError: scikit-learn is not installed (extra "diagnostics").
     """
     try:
@@ -31,6 +33,9 @@ def dci(codes: Tensor, factors: Tensor, held_out: float = 0.3, seed: int = 0) ->
     except ImportError:
         raise ImportError('DCI needs scikit-learn: pip install "worldmodel[diagnostics]".') from None
     x, y = codes.detach().float().cpu().numpy(), factors.detach().float().cpu().numpy()
+    y = y[:, y.std(0) > 0]
+    if not y.shape[1]:
+        raise ValueError("DCI asks for factors that change: in these rows none does.")
     order = np.random.default_rng(seed).permutation(len(x))
     test, train = np.split(order, [round(held_out * len(x))])
     importance, scores = [], []
@@ -51,7 +56,8 @@ def mig(codes: Tensor, factors: Tensor, bins: int = 20) -> float:
     """Mutual information gap (Chen et al., arXiv 1802.04942): of codes [N, D] and factors [N, K], between 0 and 1.
 
     By how much the dimension that says most of a factor says more of it than the second one, as a share of the factor's
-    entropy, on average over factors. All are cut into bins of equal numbers of rows; those of few values keep them.
+    entropy, on average over factors that change; NaN where none does. All are cut into bins of equal numbers of rows; those of
+    few values keep them.
     """
     of_codes, of_factors = (
         [_binned(column, bins) for column in values.detach().float().cpu().t()] for values in (codes, factors)
@@ -63,7 +69,7 @@ def mig(codes: Tensor, factors: Tensor, bins: int = 20) -> float:
         entropy = _information(factor, factor)
         if entropy > 0:
             gaps.append(float(best[0] - (best[1] if len(best) > 1 else 0.0)) / entropy)
-    return float(np.mean(gaps))
+    return float(np.mean(gaps)) if gaps else float("nan")
 
 
 def _entropy(weights: np.ndarray, axis: int) -> np.ndarray:

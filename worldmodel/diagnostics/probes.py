@@ -24,8 +24,12 @@ def linear_probe(
     regularisation: tuple[float, ...] = STRENGTHS,
     *,
     episode: Tensor | None = None,
+    unlabelled: Tensor | None = None,
 ) -> ProbeScore:
-    """Ridge regression of targets [N, K] on features [N, D], both standardised by the training rows.
+    """Ridge regression of targets [N, K] on features [N, D], both standardised.
+
+    Features are by the rows of ``unlabelled`` [M, D] where they are given, and else by those of ``train``: of few rows, a feature
+    that is hardly ever active looks like a constant, and is enormous where it is active.
 
     The strength is chosen among ``regularisation`` for each target by itself: by the error of leaving each training row out,
     which is had in closed form, or, where ``episode`` [N] says which one each row is of, by that of leaving out fifths of the
@@ -34,8 +38,9 @@ def linear_probe(
     Raises:
         ValueError: fewer than two rows to learn from.
     """
-    features, targets = _standardised(train, test)
-    (x, held_out), (y, truth) = features, targets
+    (x, held_out), (y, truth) = _standardised(train, test, unlabelled)
+    middle = x.mean(0)
+    x, held_out = x - middle, held_out - middle
     fit = Ridge(x, y)
     if episode is not None and len(numbers := episode.unique()) > 1:
         errors = x.new_zeros(len(regularisation), y.shape[1])
@@ -78,24 +83,34 @@ class Ridge:
         return residual / (1 - leverage).clamp(min=1e-6)
 
 
-def neighbour_probe(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], neighbours: int = 5) -> ProbeScore:
-    """The mean target of the nearest training rows by cosine, of features [N, D] and targets [N, K]."""
-    features, targets = _standardised(train, test)
+def neighbour_probe(
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    neighbours: int = 5,
+    *,
+    unlabelled: Tensor | None = None,
+) -> ProbeScore:
+    """The mean target of the nearest training rows by cosine, of features [N, D] and targets [N, K].
+
+    Standardised as those of ``linear_probe``.
+    """
+    features, targets = _standardised(train, test, unlabelled)
     (x, held_out), (y, truth) = (tuple(torch.nn.functional.normalize(z, dim=1) for z in features), targets)
     nearest = (held_out @ x.t()).topk(min(neighbours, len(x)), dim=1).indices
     return _score(y[nearest].mean(1), truth)
 
 
 def _standardised(
-    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
+    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], unlabelled: Tensor | None
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """(features of train, of test), (targets of train, of test), in float64 on the CPU, by the training rows' statistics."""
+    """(features of train, of test), (targets of train, of test), in float64 on the CPU."""
     if len(train[0]) < 2:
         raise ValueError(f"A probe learns from two rows or more: got {len(train[0])}.")
     found = []
-    for of_train, of_test in zip(train, test, strict=True):
+    for of_train, of_test, by in zip(train, test, (unlabelled, None), strict=True):
         of_train, of_test = of_train.detach().double().cpu(), of_test.detach().double().cpu()
-        mean, deviation = of_train.mean(0), of_train.std(0)
+        rows = of_train if by is None else by.detach().double().cpu()
+        mean, deviation = rows.mean(0), rows.std(0)
         deviation = torch.where(deviation > 1e-8, deviation, torch.ones_like(deviation))
         found.append(((of_train - mean) / deviation, (of_test - mean) / deviation))
     return found[0], found[1]

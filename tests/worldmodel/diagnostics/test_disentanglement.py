@@ -41,3 +41,12 @@ def test_the_information_of_categories_is_the_known_one():
     bits = torch.randint(0, 2, (20_000, 2)).float()
     code = torch.stack([bits[:, 0], torch.rand(20_000)], dim=1)
     assert mig(code, bits) == pytest.approx(0.5, abs=0.01)
+
+
+def test_factors_that_never_change_are_left_out():
+    still = torch.cat([FACTORS, torch.ones(len(FACTORS), 1)], dim=1)
+    assert dci(FACTORS, still) == dci(FACTORS, FACTORS)
+    assert mig(FACTORS, still) == mig(FACTORS, FACTORS)
+    with pytest.raises(ValueError, match="in these rows none does"):
+        dci(FACTORS, still[:, 3:])
+    assert math.isnan(mig(FACTORS, still[:, 3:]))

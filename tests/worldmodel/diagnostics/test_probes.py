@@ -1,9 +1,18 @@
+import functools
 import math
 
 import pytest
 import torch
 
-from worldmodel.diagnostics import alignment, deviations, effective_rank, linear_probe, neighbour_probe, uniformity
+from worldmodel.diagnostics import (
+    alignment,
+    deviations,
+    effective_rank,
+    linear_probe,
+    neighbour_probe,
+    still_dimensions,
+    uniformity,
+)
 
 
 def draw(*shape, seed=0):
@@ -138,3 +147,29 @@ def test_alignment_and_uniformity_at_their_known_values():
         60 * 59 / 2
     )
     assert uniformity(x).item() == pytest.approx(math.log(mean), rel=1e-4)
+
+
+def test_a_feature_that_few_labelled_rows_show_at_work_does_not_drown_the_others():
+    rows, test = draw(2000, 40), draw(500, 40, seed=1)
+    for part, seed in ((rows, 2), (test, 3)):  # active in one row of twenty, and almost a constant in the others
+        active = torch.rand(len(part), generator=torch.Generator().manual_seed(seed)) < 0.05
+        part[:, 39] = torch.where(active, part[:, 39], 1e-4 * part[:, 39])
+    labelled = (rows[:, 39].abs() < 1e-3).nonzero().flatten()[:10]
+    weights = torch.cat([draw(3, 1, seed=4), torch.zeros(37, 1)])
+    train, held_out = (rows[labelled], rows[labelled] @ weights), (test, test @ weights)
+    linear = functools.partial(linear_probe, regularisation=(0.1,))
+    scores = [linear(train, held_out, unlabelled=given).mean for given in (None, rows)]
+    assert scores[0] < -10 and scores[1] > -0.5
+    for probe in (linear, neighbour_probe):
+        assert probe(train, held_out).mean == pytest.approx(probe(train, held_out, unlabelled=train[0]).mean)
+    # The intercept is the labelled rows' own.
+    moved = linear((train[0] + 7, train[1] + 3), (test + 7, held_out[1] + 3), unlabelled=rows + 7).mean
+    assert moved == pytest.approx(scores[1], abs=1e-3)
+
+
+def test_dimensions_that_stand_still_are_counted():
+    rows = draw(100, 4)
+    rows[:, 0] = 1.0
+    assert still_dimensions(torch.nn.functional.normalize(rows)).item() <= 0.25
+    rows[:, 1:] *= 1e-4
+    assert still_dimensions(rows).item() == 1.0
