@@ -52,7 +52,7 @@ class CompareCommand:
     distractions: tuple[str, ...] = ("episode-noise", "background")
     """What is compared besides the clean pictures, each with or without a strength; several at once with a plus between them."""
     out: Path = Path("runs/compared")
-    """A folder for rows.jsonl, table.csv, table.md and table.png."""
+    """A folder for rows.jsonl, table.csv, table.md and figures, table_embedding.png."""
     size: str = "1m"
     """Of the encoder and of the rssm, as DreamerV3's."""
     dynamics: str = ""

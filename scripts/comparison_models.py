@@ -21,7 +21,7 @@ from worldmodel.objectives.spatial import RelativePositionConfig, SpatialCPCConf
 RANDOM, RANDOM_PATCHES = "random encoder", "random encoder of patches"
 # The papers' numbers are of millions of pictures and updates; a recording has thousands.
 SHORTENED: dict[str, dict[str, Any]] = {
-    # At 0.996 the target would hardly leave its start.
+    # At 0.99 the target would hardly leave its start.
     "byol": {"decay": 0.9},
     # Windows of TD-MPC2 have 4 steps.
     "consistency": {"horizon": 3},

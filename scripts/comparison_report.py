@@ -23,7 +23,7 @@ def report(
     title: str,
     told: Sequence[str] = (),
 ) -> list[Path]:
-    """Write table.csv, table.md and, where matplotlib is installed, table.png.
+    """Write table.csv, table.md and, where matplotlib is installed, a figure of each level, table_embedding.png.
 
     Args:
         told: sentences on how it was made.

@@ -199,3 +199,6 @@ class Representation(nn.Module):
             torch._foreach_lerp_(
                 list[Tensor](target.parameters()), list[Tensor](self.encoder.parameters()), rate(progress)
             )
+            # Running statistics, of an encoder of one's own that has them.
+            for buffer, online in zip(target.buffers(), self.encoder.buffers(), strict=True):
+                buffer.copy_(online)

@@ -48,6 +48,12 @@ def test_the_target_encoder_starts_as_a_copy_and_follows():
     representation.after_update({}, 0.5)  # half of the training: half of the first rate of 0.01
     for old, new in zip(before.parameters(), representation.target_encoders[0].parameters(), strict=True):
         torch.testing.assert_close(new, old + 0.005)
+    # Running statistics, of an encoder that has them, are the online one's.
+    for encoder in (one.encoder, *representation.target_encoders):
+        encoder.register_buffer("statistics", torch.zeros(3))
+    one.encoder.statistics += 2
+    representation.after_update({}, 0.5)
+    assert representation.target_encoders[0].statistics.tolist() == [2, 2, 2]
 
 
 def test_targets_of_different_rates_have_an_encoder_each():

@@ -22,7 +22,7 @@ def mask_like(value: Tensor, kind: Literal["patches", "block"], share: float, pa
     drawn = length if each_step else 1
     if value.ndim == 3:
         count = value.shape[2]
-        return chosen(batch * drawn, count, round(share * count), device).view(batch, drawn, count)
+        return chosen(batch * drawn, count, part_of(share, count), device).view(batch, drawn, count)
     if kind == "patches":
         mask = mask_patches(batch * drawn, value.shape[2], patch, share, device)
     else:
@@ -52,7 +52,7 @@ def mask_patches(batch: int, side: int, patch: int, share: float, device: torch.
     if side % patch:
         raise ValueError(f"Patches of side {patch} do not tile an image of side {side}: choose a divisor of {side}.")
     count = side // patch
-    hidden = chosen(batch, count * count, round(share * count * count), device).view(batch, count, count)
+    hidden = chosen(batch, count * count, part_of(share, count * count), device).view(batch, count, count)
     return hidden.repeat_interleave(patch, dim=1).repeat_interleave(patch, dim=2)
 
 
@@ -63,6 +63,11 @@ def mask_block(batch: int, side: int, share: float, device: torch.device) -> Ten
     along = torch.arange(side, device=device)
     rows, columns = ((along >= first) & (along < first + block) for first in (top, left))
     return rows.unsqueeze(2) & columns.unsqueeze(1)
+
+
+def part_of(share: float, count: int) -> int:
+    """A share of so many, at least one of them: of a vector of one entry, half would be none."""
+    return max(round(share * count), 1) if share > 0 else 0
 
 
 def chosen(batch: int, count: int, of_them: int, device: torch.device) -> Tensor:

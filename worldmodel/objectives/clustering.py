@@ -150,7 +150,11 @@ class SwAVConfig(JointConfig):
 
 @objectives.register("swav", SwAVConfig)
 class SwAV(JointEmbedding):
-    """Each description falls to the prototypes that the other is assigned to, evenly (arXiv 2006.09882, equation 2)."""
+    """Each description falls to the prototypes that the other is assigned to, evenly (arXiv 2006.09882, equation 2).
+
+    The assignment is over the batch alone, without the queue that the paper adds where a batch has fewer rows than there are
+    prototypes: give as many prototypes as there are things to tell apart.
+    """
 
     updates: Tensor
 

@@ -155,6 +155,8 @@ class WMSEConfig(JointConfig):
 class WMSE(JointEmbedding):
     """2 − 2 · cosine of the two descriptions after whitening each by the Cholesky factor of its covariance (arXiv 2007.06346).
 
+    The covariance is the whole batch's. The paper's is that of parts of it, drawn anew some times, of 128 or 256 rows.
+
     Raises:
         ValueError: fewer rows than twice the dimensions, whose covariance says too little.
     """

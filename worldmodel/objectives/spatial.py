@@ -140,7 +140,7 @@ class RelativePosition(Objective):
 @dataclass(frozen=True)
 class SpatialCPCConfig(ObjectiveConfig):
     grid: int = 3
-    """Patches along each side; they overlap by half."""
+    """Patches along each side; they overlap by half, so that from the second row on nothing is shared: at least 3."""
     negatives: Scope | Literal["image"] = "batch"
     """What a patch is told from: those of all images, of the same episode's at other times, of other sequences at its time; or
     image, the other patches of its own."""
@@ -155,8 +155,12 @@ class SpatialCPC(Objective):
     """Patches further down, told from those above among patches of elsewhere (arXiv 1807.03748, section 3.2; 1905.09272).
 
     Every patch is scaled up to the image's size and encoded by itself. A transformer, in which a patch sees those of its own and
-    of higher rows, gives the context; each distance in rows has a prediction of its own. Gradient reaches both sides.
+    of higher rows, gives the context; each distance in rows has a prediction of its own, from the first at which patches share
+    no pixels with those above. Gradient reaches both sides.
     """
+
+    NEAREST = 2
+    """Rows down to the nearest patches that are predicted: those of the next row are half seen already."""
 
     over_batch = True
     middles: Tensor
@@ -164,12 +168,19 @@ class SpatialCPC(Objective):
     def __init__(self, config: SpatialCPCConfig, *, spec: Spec, embed_dim: int) -> None:
         super().__init__()
         self.config, self.names = config, pictures_of(spec, "Spatial CPC")
+        if config.grid <= self.NEAREST:
+            raise ValueError(
+                f"Spatial CPC predicts patches {self.NEAREST} rows down, which share no pixels with those above: "
+                f"give grid=3 or more, not {config.grid}."
+            )
         ends = 1 - 2 / (config.grid + 1)
         along = torch.linspace(-ends, ends, config.grid)
         self.register_buffer("middles", torch.cartesian_prod(along, along), persistent=False)
         self.inputs = nn.Linear(embed_dim, config.dim)
         self.context = Transformer(config.dim, config.layers, config.heads)
-        self.predictions = nn.ModuleList(nn.Linear(config.dim, config.dim, bias=False) for _ in range(config.grid - 1))
+        self.predictions = nn.ModuleList(
+            nn.Linear(config.dim, config.dim, bias=False) for _ in range(self.NEAREST, config.grid)
+        )
         self.description = nn.Linear(embed_dim, config.dim, bias=False)
         for part in (self.predictions, self.description):
             part.apply(initialise_by_fan_in)
@@ -182,7 +193,7 @@ class SpatialCPC(Objective):
         tokens = self.inputs(embedding) + positions(grid * grid, self.config.dim, embedding.device)
         context = self.context(tokens, (row.unsqueeze(1) >= row).expand(len(tokens), -1, -1))
         described, losses, found = self.description(embedding), [], []
-        for distance, prediction in enumerate(self.predictions, start=1):
+        for distance, prediction in enumerate(self.predictions, start=self.NEAREST):
             predicted = prediction(context[:, : grid * (grid - distance)])
             loss, right = self.compare(scene, predicted, described[:, grid * distance :])
             losses.append(loss)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from worldmodel.data.masking import mask_block, mask_patches, mask_steps
+from worldmodel.data.masking import mask_block, mask_like, mask_patches, mask_steps
 
 CPU = torch.device("cpu")
 
@@ -32,3 +32,9 @@ def test_a_block_is_one_square_anywhere_inside():
     assert (rows.sum(1) == 8).all() and (columns.sum(1) == 8).all()
     tops = rows.float().argmax(1)
     assert set(tops.tolist()) == set(range(9))
+
+
+def test_of_a_vector_of_one_entry_half_is_hidden_whole():
+    one = mask_like(torch.zeros(3, 4, 1), "patches", 0.5, 8, True)
+    assert one.all()
+    assert not mask_like(torch.zeros(3, 4, 1), "patches", 0.0, 8, True).any()
