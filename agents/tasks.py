@@ -11,6 +11,7 @@ import yaml
 
 from agents.config_file import read_config
 from worldmodel.data.recording import Recording
+from worldmodel.loading import local
 
 Known = TypeVar("Known")
 
@@ -69,7 +70,7 @@ def task_arguments(logdir: str | Path) -> dict[str, Any]:
         FileNotFoundError: this is no run's folder.
         ValueError: a program made its environments, of what is not known.
     """
-    return arguments_of(known_task(read_config(Path(logdir), dict[str, Any]).get("task"), logdir))
+    return arguments_of(known_task(read_config(local(logdir), dict[str, Any]).get("task"), logdir))
 
 
 def arguments_of(stored: dict[str, Any]) -> dict[str, Any]:

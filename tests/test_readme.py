@@ -107,3 +107,26 @@ def test_results_are_those_of_the_records(recipe, task, pixels, steps, returns):
 
 def test_the_results_are_a_table():
     assert len(RESULTS) >= 19
+
+
+ON = {
+    "what is seen": "what the model sees, without velocities",
+    "the last three of it": "the last 3 of those",
+    "our encoder, frozen, of the last three": "our encoder, frozen, of the last 3",
+    "our belief": "our belief",
+    "our dream alone": "our dream alone",
+    "the whole state, with velocities": "the whole state, velocities included",
+}
+
+
+def test_returns_of_somebody_elses_agent_are_those_of_the_records():
+    told = (ROOT / "benchmarks" / "results" / "plugged.md").read_text()
+    sections = {part.split(":")[0]: part for part in told.split("## ")[1:]}
+
+    def cells(text: str, first: str) -> list[str]:
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| {first} |"))
+        return [cell.strip() for cell in line.strip("|").split("|")[1:]]
+
+    for ours, theirs in ON.items():
+        expected = [cell for task in ("CartPole-v1", "Pendulum-v1") for cell in cells(sections[task], theirs)[:3]]
+        assert [cell or "–" for cell in cells(README, ours)] == expected, ours

@@ -76,8 +76,9 @@ def local(path: str | Path) -> Path:
         ) from error
     name = str(path).removeprefix(HUB)
     try:
-        # Nothing else is wanted of what strangers put there: no code, no pickles.
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        # Nothing else is wanted of what strangers put there: no code, no pickles; and no replay, which may be large.
+        wanted = ["*.json", "*.safetensors", "config.yaml"]
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["replay/*"]))
     except Exception as error:  # whatever the Hub, and what lies on the way there, answer
         first = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise FileNotFoundError(f"{path} could not be had from the Hugging Face Hub: {first[0]}") from error
@@ -196,5 +197,6 @@ def find_checkpoint(path: Path) -> Path:
             raise FileNotFoundError(
                 f"All {len(damaged)} checkpoints in {path / CHECKPOINTS} are damaged: none can be read."
             )
-        raise FileNotFoundError(f"No checkpoint in {path / CHECKPOINTS}: give the folder of a run (its --logdir).")
+        hint = "." if path.exists() or len(path.parts) != 2 else f", or, of the Hugging Face Hub, {HUB}{path}"
+        raise FileNotFoundError(f"No checkpoint in {path / CHECKPOINTS}: give the folder of a run (its --logdir){hint}")
     return folder

@@ -22,6 +22,11 @@ BELIEF, BESIDE = "belief", "observation"
 
 def check_spaces(model: Representation, observation: spaces.Space, action: spaces.Space) -> None:
     """Raise ValueError, naming what differs, where the model was made for other spaces than an environment's."""
+    if not isinstance(model, Representation):
+        raise TypeError(
+            f"A model is wanted, not a {type(model).__name__}: give worldmodel.load(run), or "
+            "load_representation(run).representation."
+        )
     if model.spec is None:
         raise ValueError("The model was not told what it observes: give one of worldmodel.load or load_representation.")
     if differences := model.spec.differences(Spec.from_spaces(observation, action)):

@@ -48,7 +48,7 @@ class DreamVectorEnv(VectorEnv):
         seed: of all that is drawn, until ``reset`` is given another.
 
     Raises:
-        ValueError: the replay's steps are of other spaces than the model's, or too few.
+        ValueError: a model that cannot dream; the replay's steps are of other spaces than the model's, or too few.
     """
 
     def __init__(
@@ -63,6 +63,11 @@ class DreamVectorEnv(VectorEnv):
         tensors: bool = False,
         seed: int = 0,
     ) -> None:
+        if not isinstance(model, WorldModel):
+            raise ValueError(
+                f"A dream needs a world model, which predicts rewards and ends; a {type(model).__name__} has no heads for them: "
+                "give that of worldmodel.load, of a run of scripts/train.py."
+            )
         starts = min(1024, max(64, 4 * num_envs)) if starts is None else starts
         for name, value in {"num_envs": num_envs, "horizon": horizon, "context": context, "starts": starts}.items():
             if value < 1:
@@ -71,7 +76,7 @@ class DreamVectorEnv(VectorEnv):
         if differences := model.spec.differences(dataclasses.replace(replay.spec, observation=seen)):
             raise ValueError(f"The replay is of other spaces than the model: {' '.join(differences)}")
         self.model, self.replay, self.num_envs, self.horizon = model.eval(), replay, num_envs, horizon
-        self._context, self._count, self._tensors = context, starts, tensors
+        self._context, self._count, self.tensors = context, starts, tensors
         self.device = next(model.parameters()).device
         self.autoreset_mode = AutoresetMode.SAME_STEP
         self.metadata = {"autoreset_mode": self.autoreset_mode}
@@ -160,17 +165,22 @@ class DreamVectorEnv(VectorEnv):
     def _heard(self, actions: Any) -> Tensor:
         """Action vectors [N, A] on the model's device."""
         action = self.model.spec.action
-        vectors = actions if self._tensors else action.from_environment(np.asarray(actions)).to(self.device)
+        if self.tensors and not isinstance(actions, Tensor):
+            raise ValueError(
+                f"This dream was made with tensors=True and takes tensors [{self.num_envs}, {action.dim}], not "
+                f"{type(actions).__name__}: give torch.as_tensor(...), or make it without tensors."
+            )
+        vectors = actions if self.tensors else action.from_environment(np.asarray(actions)).to(self.device)
         if vectors.shape != (self.num_envs, action.dim):
             raise ValueError(f"Action vectors are [{self.num_envs}, {action.dim}] here, not {list(vectors.shape)}.")
         return vectors if action.categories else vectors.clamp(-1, 1)  # as environments do with what lies outside
 
     def _given(self, tensor: Tensor) -> Any:
-        return tensor if self._tensors else tensor.cpu().numpy()
+        return tensor if self.tensors else tensor.cpu().numpy()
 
     def _info(self, features: Tensor, ended: Tensor) -> dict[str, Any]:
         """The last features: as tensors those of all, [N, F]; else as Gymnasium has them, objects where an episode ended."""
-        if self._tensors:
+        if self.tensors:
             return {"final_obs": features, "_final_obs": ended}
         rows = np.flatnonzero(self._given(ended))
         if not rows.size:
@@ -197,3 +207,9 @@ class DreamVectorEnv(VectorEnv):
         finally:
             self._random = torch.cuda.get_rng_state(self.device) if cuda else torch.get_rng_state()
             put(before)
+
+
+def check_arrays(environments: VectorEnv) -> None:
+    """Raise ValueError for a dream that gives tensors, where arrays are wanted."""
+    if getattr(environments.unwrapped, "tensors", False):
+        raise ValueError("This dream gives tensors, where arrays are wanted: make it without tensors=True.")

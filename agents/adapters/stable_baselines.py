@@ -20,6 +20,7 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from agents.adapters.beliefs import as_array, belief_space, check_spaces, joined, last_features
+from agents.adapters.dream import check_arrays
 from worldmodel import Representation, load_representation
 from worldmodel.data import Spec
 from worldmodel.data.stream import final_observations, select_rows, stack_observations
@@ -46,10 +47,11 @@ class GymnasiumVecEnv(VecEnv):
     Where an episode ended, ``infos[i]`` is what its last step told, and ``reset_infos[i]`` what the reset told.
 
     Raises:
-        ValueError: its autoreset mode is NEXT_STEP, where the step after an end is none.
+        ValueError: its autoreset mode is NEXT_STEP, where the step after an end is none; or a dream that gives tensors.
     """
 
     def __init__(self, environments: gymnasium.vector.VectorEnv) -> None:
+        check_arrays(environments)
         mode = environments.metadata.get("autoreset_mode")
         if mode is None or AutoresetMode(mode) is AutoresetMode.NEXT_STEP:
             raise ValueError(
@@ -147,7 +149,8 @@ class BeliefVecEnv(VecEnvWrapper):
         self.venv.step_async(actions)
 
     def step_wait(self) -> Any:
-        observation, reward, done, infos = self.venv.step_wait()
+        observation, reward, done, told = self.venv.step_wait()
+        infos = list(told)  # of Stable-Baselines3's worker processes they are a tuple
         if done.any():
             lost = np.array([info.get("restarted", False) for info in infos], np.bool_)
             last = [info.get("terminal_observation") for info in infos]

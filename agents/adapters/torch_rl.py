@@ -9,7 +9,7 @@ import gymnasium
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from agents.adapters.beliefs import BeliefVectorWrapper, BeliefWrapper
-from agents.adapters.dream import DreamVectorEnv
+from agents.adapters.dream import DreamVectorEnv, check_arrays
 from worldmodel import Representation
 
 try:
@@ -21,7 +21,12 @@ except ImportError as error:
 
 
 def belief_environment(
-    env: gymnasium.Env | VectorEnv, model: Representation, *, beside: bool = False, **options: object
+    env: gymnasium.Env | VectorEnv,
+    model: Representation,
+    *,
+    beside: bool = False,
+    draw: bool = False,
+    **options: object,
 ) -> EnvBase:
     """One environment or several as a TorchRL environment that observes the features [F] of a world model's belief.
 
@@ -29,6 +34,7 @@ def belief_environment(
         env: with the spaces that the model was trained on, as those of ``envs.make`` and ``envs.make_single`` are.
         model: from ``worldmodel.load``, or the representation of ``load_representation``, on the device where it is to run.
         beside: whether what the environment shows stays beside the features.
+        draw: whether what is stochastic in a belief is drawn, as it is in a dream; if not, one history always gives the same.
         options: of ``torchrl.envs.GymWrapper``, such as ``device`` or ``categorical_action_encoding``.
 
     Raises:
@@ -36,8 +42,8 @@ def belief_environment(
             what they show beside, in SAME_STEP.
     """
     if not isinstance(env, VectorEnv):
-        return GymWrapper(BeliefWrapper(env, model, beside=beside), **options)
-    wrapped = BeliefVectorWrapper(env, model, beside=beside)
+        return GymWrapper(BeliefWrapper(env, model, beside=beside, draw=draw), **options)
+    wrapped = BeliefVectorWrapper(env, model, beside=beside, draw=draw)
     if wrapped.autoreset_mode is AutoresetMode.NEXT_STEP:
         raise ValueError(
             f"TorchRL takes no environments that reset in the next step, as {env} does: make them with "
@@ -53,5 +59,12 @@ def belief_environment(
 
 
 def dream_environment(dream: DreamVectorEnv, **options: object) -> EnvBase:
-    """A dream, one that gives arrays, as a TorchRL environment; ``options`` as for ``belief_environment``."""
+    """A dream, one that gives arrays, as a TorchRL environment; ``options`` as for ``belief_environment``.
+
+    What learned in it is shown drawn beliefs, of ``belief_environment(..., draw=True)``.
+
+    Raises:
+        ValueError: a dream that gives tensors.
+    """
+    check_arrays(dream)
     return GymWrapper(dream, **options)

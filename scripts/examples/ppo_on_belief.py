@@ -8,6 +8,7 @@ each observation goes through ``belief.update``. The policy then acts on feature
 
 from dataclasses import dataclass
 
+import gymnasium
 import numpy as np
 import torch
 import tyro
@@ -66,6 +67,10 @@ def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__)
     torch.manual_seed(arguments.seed)
     tasks = envs.make(**agents.task_arguments(arguments.run), num_envs=arguments.num_envs, seed=arguments.seed)
+    if not isinstance(tasks.single_action_space, gymnasium.spaces.Box):
+        raise SystemExit(
+            f"This PPO chooses continuous actions, but those of {arguments.run} are {tasks.single_action_space}."
+        )
     count, rounds = arguments.num_envs, max(arguments.decisions // (arguments.num_envs * arguments.num_steps), 1)
 
     model = worldmodel.load_representation(arguments.run).representation

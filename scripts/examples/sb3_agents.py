@@ -18,7 +18,7 @@ import envs
 import worldmodel
 from agents.adapters import DreamVectorEnv
 from agents.adapters.stable_baselines import BeliefVecEnv, GymnasiumVecEnv, policy_kwargs
-from worldmodel.data.recording import replay_of
+from worldmodel.data import replay_of
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ python scripts/examples/torchrl_belief.py --run runs/pendulum
 
 from dataclasses import dataclass
 
+import gymnasium
 import torch
 import tyro
 from tensordict.nn import TensorDictModule
@@ -32,10 +33,12 @@ class Arguments:
 
 def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__)
-    env = belief_environment(
-        envs.make(**agents.task_arguments(arguments.run), num_envs=8),
-        worldmodel.load_representation(arguments.run).representation,
-    )
+    tasks = envs.make(**agents.task_arguments(arguments.run), num_envs=8)
+    if not isinstance(tasks.single_action_space, gymnasium.spaces.Box):
+        raise SystemExit(
+            f"This PPO chooses continuous actions, but those of {arguments.run} are {tasks.single_action_space}."
+        )
+    env = belief_environment(tasks, worldmodel.load_representation(arguments.run).representation)
     check_env_specs(env)
     features, actions = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
 

@@ -159,3 +159,30 @@ def _update(learner: Learner, steps: Steps) -> None:
     losses.total.backward()
     learner._watch(losses.terms | learner.optimiser.clip())
     agent.after_update(losses.pending, 0.5)
+
+
+def crossings_in_a_dream(discrete: bool) -> list[str]:
+    """Of three steps of four dreams that take and give tensors."""
+    from test_dream import dream
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from worldmodel.dynamics import map_state
+
+    tasks = dream(discrete=discrete, horizon=10, tensors=True)
+    tasks.reset(seed=0)
+    actions = tasks.model.spec.action.random(4, torch.Generator().manual_seed(0))
+    with FakeTensorMode():
+        fake = functools.partial(_empty, device="gpu:0")
+        tasks.model._apply(fake)
+        tasks._state, tasks._starts = map_state(fake, tasks._state), map_state(fake, tasks._starts)
+        tasks._weights, tasks._age = fake(tasks._weights), fake(tasks._age)
+        tasks._own_draws = torch.no_grad  # a fake has no random state
+        try:
+            with Crossings() as stepping:
+                for _ in range(3):
+                    tasks.step(fake(actions))
+        except Exception as error:
+            raise AssertionError(
+                f"{_ours(traceback.extract_tb(error.__traceback__))}: {str(error).splitlines()[0]}"
+            ) from None
+    return stepping.seen

@@ -42,6 +42,12 @@ def test_every_pair_stays_on_its_device(kind, behaviour, discrete, crossings):
     assert_stays(crossings(of_pair, (kind, behaviour, discrete)))
 
 
+@pytest.mark.parametrize("discrete", (False, True))
+def test_a_dream_of_tensors_stays_on_its_device(discrete):
+    with fake_gpu.in_a_process_of_its_own() as pool:
+        assert pool.submit(fake_gpu.crossings_in_a_dream, discrete).result() == []
+
+
 def test_what_leaves_its_device_is_found(crossings):
     updating, _ = crossings(of_recipe, ("tdmpc2", "vectors", "continuous"), spoil=True)
     assert len(updating) == 2 and "fake_gpu.py" in updating[0]

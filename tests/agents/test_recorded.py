@@ -108,6 +108,16 @@ def test_offline_no_action_is_taken_and_as_many_updates_made(tmp_path, storage):
     assert spec == one.agent.spec and steps.reward.shape == (10,) and bool(steps.is_last[-1])
 
 
+@pytest.mark.parametrize("name", ["r2dreamer", "dreamerpro", "dreamer-infonce", "planet"])
+def test_every_recipe_learns_offline(tmp_path, name):
+    record(tmp_path / "data")
+    with trainer(tmp_path / "data", tmp_path / "run", steps=6, kind=name, offline=True) as one:
+        before = [parameter.clone() for parameter in one.agent.model.parameters()]
+        one.run()
+        assert one.learner.updates >= 1
+        assert any(not torch.equal(*pair) for pair in zip(before, one.agent.model.parameters(), strict=True))
+
+
 def test_offline_in_memory_and_from_disk_are_one_run(tmp_path):
     record(tmp_path / "data")
     weights = []

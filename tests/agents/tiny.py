@@ -1,6 +1,7 @@
 """Agents small enough to be trained within a test, and environments for them."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import gymnasium
@@ -56,12 +57,18 @@ def tiny_dreamer(**changes):
     return dataclasses.replace(published, **options | changes)
 
 
+def short(name, **changes):
+    """Any recipe at its smallest published size, with batches of few steps."""
+    options = {"batch_size": 4, "batch_length": 4, "train_ratio": 16.0, "random_decisions": 12}
+    return dataclasses.replace(agents.recipe(name, "1m"), **options | changes)
+
+
 TINY = {"tdmpc2": tiny_recipe, "dreamerv3": tiny_dreamer}
 
 
 def tiny_agent(tasks, seed: int = 0, kind: str = "tdmpc2", **changes):
     torch.manual_seed(seed)
-    return agents.make(TINY[kind](**changes), tasks)
+    return agents.make(TINY.get(kind, functools.partial(short, kind))(**changes), tasks)
 
 
 def tiny_trainer(

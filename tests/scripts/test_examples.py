@@ -43,6 +43,15 @@ def test_an_example_runs(run, name, arguments, says):
     assert says in said.out, said.out
 
 
+def test_where_actions_are_not_continuous_the_short_programs_say_so(tmp_path):
+    pytest.importorskip("torchrl")
+    task = ["--task", "CartPole-v1", "--steps", 40, "--logdir", tmp_path / "cartpole"]
+    assert command("train.py", "tdmpc2", *task, *TINY).code == 0
+    for name in ("ppo_on_belief.py", "torchrl_belief.py"):
+        said = command(f"examples/{name}", "--run", tmp_path / "cartpole")
+        assert "chooses continuous actions, but those of" in str(said.code)
+
+
 def test_models_of_pictures_and_of_hidden_velocities_are_plugged_in_as_they_see(tmp_path):
     pytest.importorskip("stable_baselines3")
     hidden = ["--task", "Pendulum-v1", "--hide", "velocity", "--steps", 40, "--logdir", tmp_path / "hidden"]

@@ -140,7 +140,10 @@ def test_a_saved_model_is_loaded_and_a_name_of_the_hub_downloaded(tmp_path, monk
     for path in (tmp_path / "saved", "hub:somebody/walker"):
         loaded = worldmodel.load(path)
         assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in one.state_dict().items())
-    assert asked == [("somebody/walker", {"allow_patterns": ["*.json", "*.safetensors"]})]
+    wanted = {"allow_patterns": ["*.json", "*.safetensors", "config.yaml"], "ignore_patterns": ["replay/*"]}
+    assert asked == [("somebody/walker", wanted)]
+    with pytest.raises(FileNotFoundError, match="or, of the Hugging Face Hub, hub:somebody/walker$"):
+        worldmodel.load("somebody/walker")
 
     def unreachable(*_, **__):
         raise Exception("The proxy says no.\nAt length.")

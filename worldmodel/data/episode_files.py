@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,17 +22,38 @@ UNFINISHED = "unfinished"
 EPISODE = "episode.safetensors"
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """No other process that asks for the same writes the description meanwhile: it is read, changed and written."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def begin(folder: Path, spec: dict[str, Any], facts: dict) -> bool:
+    """Write the description of a new recording; returns False where there is one already."""
+    with alone(folder):
+        if (folder / DESCRIPTION).is_file():
+            return False
+        write_description(folder, {"format": FORMAT, "spec": spec, "facts": facts, "also": []})
+        return True
+
+
 def note(folder: Path, further: Sequence[dict], instead: dict | None = None) -> None:
     """Write beside how the parts of a recording were made how further ones were, once each, and no longer ``instead``."""
-    described = read_json(folder / DESCRIPTION)
-    before = [described["facts"], *described.get("also", [])]
-    made = [facts for facts in before if facts != instead]
-    for facts in json.loads(json.dumps(further)):  # as they come back: JSON has lists for tuples
-        if facts and facts not in made:
-            made.append(facts)
-    if made != before:
-        described |= {"facts": made[0], "also": made[1:]}
-        write_description(folder, described)
+    with alone(folder):
+        described = read_json(folder / DESCRIPTION)
+        before = [described["facts"], *described.get("also", [])]
+        made = [facts for facts in before if facts != instead]
+        for facts in json.loads(json.dumps(further)):  # as they come back: JSON has lists for tuples
+            if facts and facts not in made:
+                made.append(facts)
+        if made != before:
+            described |= {"facts": made[0], "also": made[1:]}
+            write_description(folder, described)
 
 
 def check_same_task(folder: Path, facts: dict[str, Any], given: dict[str, Any]) -> None:

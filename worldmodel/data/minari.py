@@ -77,6 +77,20 @@ def to_minari(recording: Recording, name: str, *, jpeg: bool = False, **about: A
                 dataset.update_dataset_from_buffer(buffers)
 
 
+def _dataset(name: str) -> Any:
+    """Minari's dataset, downloaded where it is not here."""
+    minari = _package()
+    if name in minari.list_local_datasets():
+        return minari.load_dataset(name)
+    try:
+        return minari.load_dataset(name, download=True)
+    except Exception as error:  # whatever the servers, and what lies on the way there, answer
+        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise FileNotFoundError(
+            f"The dataset {name!r} is not here, and could not be had from Minari: {first[0]}"
+        ) from error
+
+
 def from_minari(name: str, folder: str | Path) -> Recording:
     """Record the episodes of the Minari dataset ``name`` in ``folder``; one that Minari does not have here, it downloads.
 
@@ -88,12 +102,13 @@ def from_minari(name: str, folder: str | Path) -> Recording:
     Episodes that are there already are not taken twice: what was interrupted goes on when it is done again.
 
     Raises:
+        FileNotFoundError: it is not here, and could not be downloaded.
         ValueError: a name that is none of Minari's; spaces that have no stored form; ``folder`` holds a recording of other
-            spaces, or of another task.
+            spaces, or of another task; a number that is not finite.
     """
     _package()
     _check_name(name)
-    dataset = _package().load_dataset(name, download=name not in _package().list_local_datasets())
+    dataset = _dataset(name)
     own = Spec.from_spaces(dataset.observation_space, dataset.action_space)
     spec = dataclasses.replace(own, action=own.action.standard())
     environment = getattr(dataset.spec, "env_spec", None)

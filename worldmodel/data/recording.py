@@ -20,6 +20,7 @@ from worldmodel.data.episode_files import (
     EPISODE,
     FORMAT,
     UNFINISHED,
+    begin,
     contents,
     episode_file,
     files,
@@ -27,7 +28,6 @@ from worldmodel.data.episode_files import (
     next_number,
     note,
     taking_over,
-    write_description,
 )
 from worldmodel.data.mapped import MAPS, MappedReplay
 from worldmodel.data.replay import Replay
@@ -52,14 +52,10 @@ class Recorder:
     def __init__(self, folder: str | Path, spec: Spec, num_envs: int, facts: dict | None = None) -> None:
         self.folder, self.spec = Path(folder), spec
         self.folder.mkdir(parents=True, exist_ok=True)
-        if (self.folder / DESCRIPTION).is_file():
-            present = Recording(self.folder)
-            if differences := present.spec.differences(spec):
+        if not begin(self.folder, spec.to_dict(), facts or {}):
+            if differences := Recording(self.folder).spec.differences(spec):
                 raise ValueError(f"{self.folder} is a recording of other spaces: {' '.join(differences)}")
             note(self.folder, [facts or {}])
-        else:
-            described = {"format": FORMAT, "spec": spec.to_dict(), "facts": facts or {}, "also": []}
-            write_description(self.folder, described)
         self._names = list(entries(spec))
         self._open: list[list[Steps]] = [[] for _ in range(num_envs)]
         self.episodes = len(files(self.folder))
@@ -81,12 +77,21 @@ class Recorder:
 
         Args:
             identity: by which it is known wherever it is copied to; None: one that no other has.
+
+        Raises:
+            ValueError: no whole episode; or a number that is not finite, naming step and entry.
         """
         if not (steps.is_first[0] and steps.is_last[-1]) or steps.is_first[1:].any() or steps.is_last[:-1].any():
             raise ValueError(
                 "An episode has is_first at its first step, is_last at its last one, and neither in between."
             )
         tensors = {name: value for name, value in steps.flat().items() if name in self._names}
+        for name, value in tensors.items():
+            if value.is_floating_point() and not value.isfinite().all():
+                step = int((~value.isfinite()).nonzero()[0, 0])
+                raise ValueError(
+                    f"An episode has a value that is not finite at step {step}, in {name!r}: {value[step].tolist()}."
+                )
         beside = unused(self.folder, EPISODE)
         write_tensors(beside, tensors, {"episode": identity or uuid.uuid4().hex})
         self._next = settle_behind(beside, partial(episode_file, self.folder), self._next)

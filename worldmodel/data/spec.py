@@ -118,7 +118,11 @@ class Entry:
         return math.prod(shape[1:]) == (len(self.categories) or math.prod(self.shape))
 
     def encode(self, values: NDArray[Any]) -> Tensor:
-        """Values of the space [N, ...], or N texts, as a new tensor [N, *shape]; raises ValueError for an impossible category."""
+        """Values of the space [N, ...], or N texts, as a new tensor [N, *shape].
+
+        Raises:
+            ValueError: an impossible category, or broken numbers where there are whole ones, as in a picture that was scaled.
+        """
         if self.text:
             rows = np.zeros((len(values), *self.shape), np.int16)
             for row, text in zip(rows, values, strict=True):
@@ -127,6 +131,12 @@ class Entry:
             return torch.from_numpy(rows)
         values = np.asarray(values)
         if not self.categories:
+            if self.dtype == "uint8" and values.dtype.kind == "f" and (values != np.floor(values)).any():
+                broken = values.flat[int((values != np.floor(values)).argmax())]
+                raise ValueError(
+                    f"{self.described.capitalize()} has whole numbers, here of 0 to 255, but {values.dtype} was given, with "
+                    f"{broken:.3g} in it: give it as the environment does, uint8."
+                )
             # Always a copy: vector environments reuse their observation buffers.
             return torch.from_numpy(np.array(values, dtype=self.dtype, order="C").reshape(len(values), *self.shape))
         indices = values.reshape(len(values), len(self.categories)).astype(np.int64) - np.array(self.start)

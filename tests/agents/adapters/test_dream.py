@@ -9,8 +9,10 @@ from gymnasium.vector import AutoresetMode
 from walk import Walk, certain_model
 
 from agents.adapters import DreamVectorEnv
+from worldmodel import Representation, RepresentationConfig
 from worldmodel.data import Entry, Replay, Spec, Steps
-from worldmodel.dynamics import map_state, state_at
+from worldmodel.dynamics import RSSMConfig, map_state, state_at
+from worldmodel.encoders import VectorEncoderConfig
 
 
 def spec_of(discrete: bool = False) -> Spec:
@@ -87,6 +89,19 @@ def test_an_episode_is_what_the_model_imagines_along_its_actions():
     expected = torch.stack([again.model.dynamics.features(state) for state in states])
     torch.testing.assert_close(torch.stack(seen), expected)
     torch.testing.assert_close(torch.stack(rewards), torch.stack(expected_rewards))
+
+
+def test_what_it_cannot_be_given_is_said():
+    tasks = dream(tensors=True)
+    tasks.reset(seed=0)
+    with pytest.raises(ValueError, match=r"takes tensors \[4, 2\], not ndarray: give torch.as_tensor"):
+        tasks.step(np.zeros((4, 2), np.float32))
+    spec = spec_of()
+    one = Representation.from_config(
+        RepresentationConfig((), VectorEncoderConfig(units=8), RSSMConfig(16, 8, 4, 3, 2)), spec
+    )
+    with pytest.raises(ValueError, match="a Representation has no heads"):
+        DreamVectorEnv(one, replay_of(spec), 4)
 
 
 def test_actions_outside_what_was_learned_are_clipped_as_tensors_too():

@@ -22,7 +22,7 @@ from worldmodel.snapshots import writing
 
 sb3 = pytest.importorskip("stable_baselines3")
 from stable_baselines3.common.env_checker import check_env  # noqa: E402
-from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize  # noqa: E402
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecMonitor, VecNormalize  # noqa: E402
 
 from agents.adapters.stable_baselines import (  # noqa: E402
     BeliefVecEnv,
@@ -44,11 +44,23 @@ def test_beliefs_pass_the_librarys_own_check_without_a_warning(beside):
         check_env(BeliefWrapper(one, model_of(one), beside=beside))
 
 
-@pytest.mark.parametrize("mode", [None, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+class OfProcesses(VecEnvWrapper):
+    """Tells as Stable-Baselines3's SubprocVecEnv does, in a tuple."""
+
+    def reset(self):
+        return self.venv.reset()
+
+    def step_wait(self):
+        observation, reward, done, infos = self.venv.step_wait()
+        return observation, reward, done, tuple(infos)
+
+
+@pytest.mark.parametrize("mode", [None, "processes", AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
 def test_last_observations_are_believed_with_what_came_before_the_reset(mode):
     ones = [Walk() for _ in range(3)]
-    if mode is None:
+    if mode in (None, "processes"):
         venv = DummyVecEnv([lambda one=one: one for one in ones])
+        venv = OfProcesses(venv) if mode else venv
     else:
         venv = GymnasiumVecEnv(SyncVectorEnv([lambda one=one: one for one in ones], autoreset_mode=mode))
     wrapped = BeliefVecEnv(venv, model_of(ones[0]))
@@ -283,3 +295,8 @@ def test_what_does_not_fit_is_said():
         BeliefVecEnv(GymnasiumVecEnv(tasks), model_of(Walk()))
     with pytest.raises(ValueError, match="encoder was made for other observations: Observation 'state'"):
         EncoderExtractor(spaces.Box(-1, 1, (7,)), model_of(Walk()))
+
+
+def test_a_dream_of_tensors_is_refused():
+    with pytest.raises(ValueError, match="make it without tensors=True"):
+        GymnasiumVecEnv(dream(tensors=True))

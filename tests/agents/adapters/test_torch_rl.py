@@ -14,6 +14,10 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from agents.adapters.torch_rl import belief_environment, dream_environment
+from worldmodel import Representation, RepresentationConfig
+from worldmodel.data import Spec
+from worldmodel.dynamics import RSSMConfig
+from worldmodel.encoders import VectorEncoderConfig
 
 MODES = [None, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
 
@@ -98,3 +102,19 @@ def test_its_own_ppo_loss_learns_on_a_belief_to_push_where_that_is_rewarded():
 def test_environments_that_reset_in_the_next_step_are_refused_in_a_sentence():
     with pytest.raises(ValueError, match="make them with gymnasium.vector.AutoresetMode.SAME_STEP"):
         environment(AutoresetMode.NEXT_STEP)
+
+
+def test_a_drawn_belief_is_observed_and_a_dream_of_tensors_refused():
+    spec = Spec.from_spaces(Walk().observation_space, Walk().action_space)
+    model = Representation.from_config(
+        RepresentationConfig((), VectorEncoderConfig(units=8), RSSMConfig(16, 8, 4, 3, 2)), spec
+    )
+    seen = []
+    for draw in (False, True):
+        torch.manual_seed(0)
+        env = belief_environment(Walk(), model, draw=draw)
+        env.set_seed(0)
+        seen.append(env.reset()["observation"])
+    assert not torch.equal(*seen)
+    with pytest.raises(ValueError, match="make it without tensors=True"):
+        dream_environment(dream(tensors=True))

@@ -204,3 +204,13 @@ def test_what_cannot_be_written_is_said(tmp_path):
     half = next(iter(there.episodes())).select(slice(0, 1))
     with pytest.raises(ValueError, match="is_last at its last one"):
         Recorder(tmp_path / "data", there.spec, 1).add_episode(half)
+
+
+def test_what_cannot_be_downloaded_is_said_in_a_sentence(tmp_path, monkeypatch):
+    def unreachable(*_, **__):
+        raise ConnectionError("The proxy says no.\nAt length.")
+
+    monkeypatch.setattr(minari, "load_dataset", unreachable)
+    with pytest.raises(FileNotFoundError, match="'D4RL/pen/human-v2' is not here, and .*: The proxy says no.$"):
+        from_minari("D4RL/pen/human-v2", tmp_path / "pen")
+    assert not (tmp_path / "pen").exists()

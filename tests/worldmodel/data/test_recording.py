@@ -251,3 +251,17 @@ def test_what_is_wrong_is_said(tmp_path):
     assert Recording(tmp_path).observing(["mode"]).observation.keys() == {"mode"}
     with pytest.raises(ValueError, match="has no observation 'camera': choose from pose, mode"):
         Recording(tmp_path).observing(["camera"])
+    broken = next(Recording(tmp_path).episodes())
+    broken.observation["pose"][1, 0] = torch.nan
+    with pytest.raises(ValueError, match="not finite at step 1, in .*pose'"):
+        Recorder(tmp_path, SPEC, 1).add_episode(broken)
+    assert len(Recording(tmp_path)) == 1
+
+
+def test_two_processes_that_begin_at_once_are_both_noted(tmp_path):
+    command = "import sys; sys.path[:0] = sys.argv[3:]; from test_recording import SPEC, Recorder; "
+    command += "Recorder(sys.argv[1], SPEC, 1, {'seed': int(sys.argv[2])})"
+    paths = [str(Path(__file__).parent), *sys.path]
+    started = [subprocess.Popen([sys.executable, "-c", command, str(tmp_path), str(n), *paths]) for n in range(4)]
+    assert [one.wait(120) for one in started] == [0] * 4
+    assert sorted(facts["seed"] for facts in Recording(tmp_path).made) == [0, 1, 2, 3]

@@ -175,6 +175,17 @@ def test_impossible_values_are_refused():
         Spec.from_spaces(spaces.Dict(a=STATE, b=STATE), spaces.Discrete(2)).observation_arrays({"a": np.zeros((1, 3))})
 
 
+def test_pictures_that_were_scaled_are_not_taken_for_black_ones():
+    spec = Spec.from_spaces(spaces.Box(0, 255, (4, 4, 3), np.uint8), spaces.Discrete(2))
+    whole = np.full((2, 4, 4, 3), 200, np.float32)
+    assert spec.observation_arrays(whole)["image"].dtype == torch.uint8
+    assert (spec.observation_arrays(whole)["image"] == 200).all()
+    with pytest.raises(
+        ValueError, match=r"An image of shape \(4, 4, 3\) has whole numbers, .* float32 was given, with 0.784 in it"
+    ):
+        spec.observation_arrays(whole / 255)
+
+
 def test_texts_are_numbers_of_their_words():
     spec = Spec.from_spaces(spaces.Dict(mission=spaces.Text(30), state=spaces.Discrete(2)), spaces.Discrete(2))
     entry = spec.observation["mission"]
