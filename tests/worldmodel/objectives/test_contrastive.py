@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 from everyone import CAMERA, Place
+from gymnasium import spaces
 from rows import bare, cosine, counted, pairs
 from small import stream
 
-from worldmodel import Scene, encoders
-from worldmodel.encoders import ConvolutionalEncoderConfig
+from worldmodel import Representation, Scene, encoders
+from worldmodel.data import Spec, Steps
+from worldmodel.encoders import ConvolutionalEncoderConfig, VectorEncoderConfig
 from worldmodel.objectives import CPCConfig, CURLConfig, MoCoConfig, NTXentConfig, objectives
 from worldmodel.objectives.contrastive import allowed
 
@@ -199,8 +201,34 @@ def test_cpc_describes_what_it_predicts_before_another_sequences_still_part():
         Place("cpc", False, exchange=True)
 
 
-def test_cpc_looks_at_the_actions_in_between():
-    steps = stream(size=6, length=6)
-    place = Place("cpc", False)
-    other = steps._replace(action=steps.action.roll(1, 0))
-    assert not torch.equal(place.loss(steps), place.loss(other))
+def pushed(size: int, seed: int) -> Steps:
+    """Points that go where the actions push them, [size, 8]."""
+    generator = torch.Generator().manual_seed(seed)
+    action = torch.rand(size, 8, 2, generator=generator) * 2 - 1
+    before = torch.nn.functional.pad(action[:, :-1].cumsum(1), (0, 0, 1, 0))
+    state = torch.randn(size, 1, 2, generator=generator) + before
+    first = torch.zeros(size, 8, dtype=torch.bool)
+    first[:, 0] = True
+    no = torch.zeros_like(first)
+    return Steps({"state": state}, torch.zeros(size, 8), first, no, no, action)
+
+
+def test_cpc_tells_what_is_ahead_by_the_actions_in_between():
+    spec = Spec.from_spaces(spaces.Box(-torch.inf, torch.inf, (2,)), spaces.Box(-1, 1, (2,)))
+    torch.manual_seed(0)
+    encoder = encoders.make(VectorEncoderConfig(units=32), spec=spec)
+    options = {"dim": 16, "horizon": 2}
+    representation = Representation(
+        encoder, [objectives.make("cpc", options=options, spec=spec, embed_dim=encoder.embed_dim)]
+    )
+    optimiser = torch.optim.Adam(representation.parameters(), 3e-3)
+    for update in range(200):
+        optimiser.zero_grad()
+        representation(representation.scene(pushed(16, update + 1))).losses["cpc"].backward()
+        optimiser.step()
+    test = pushed(16, 0)
+    others = test._replace(action=test.action.roll(1, 0))
+    with torch.no_grad():
+        right, wrong = (float(representation(representation.scene(s)).losses["cpc"]) for s in (test, others))
+    chance = math.log(16 * 7)  # of all steps that have one before them
+    assert right < chance - 1.5 and wrong > right + 0.5, (right, wrong, chance)

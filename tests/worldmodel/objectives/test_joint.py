@@ -26,6 +26,46 @@ def test_the_mean_of_each_episode_is_taken_off_over_the_rows_that_count():
             torch.testing.assert_close(result[n], rows[n] - sum(rows[m] for m in of_its_episode) / len(of_its_episode))
 
 
+def plain_projector(projector, rows: torch.Tensor, counts: list[bool]) -> torch.Tensor:
+    """Layer by layer, with the statistics of the rows that count."""
+    x = rows
+    for number, linear in enumerate(projector.linears):
+        x = x @ linear.weight.t() + (0 if linear.bias is None else linear.bias)
+        if number + 1 < len(projector.linears):
+            mean, variance = x[counts].mean(0), x[counts].var(0, unbiased=False)
+            norm = projector.norms[number]
+            x = ((x - mean) / (variance + 1e-5).sqrt() * norm.gain + norm.bias).clamp(min=0)
+    return x
+
+
+@pytest.mark.parametrize("between", ["steps", "features", "imagined"])
+def test_pairs_and_their_projections_are_those_of_a_plain_loop(between):
+    options = {"steps": {"distance": 2}, "features": {}, "imagined": {"source": "imagined"}}[between]
+    place = Place("vicreg", between != "steps", between=between.replace("imagined", "features"), **options)
+    steps = stream(size=4, length=7)
+    first = torch.zeros(4, 7, dtype=torch.bool)
+    first[:, 0] = first[1, 3] = first[2, 6] = True
+    steps = steps._replace(is_first=first)
+    scene, objective = place.scene(steps), place.objective
+    (found,) = objective.projected(scene)
+    embedding, ahead = place.encoder(steps.observation), 2 if between == "steps" else 0
+    one, other, counts = [], [], []
+    for b in range(4):
+        for t in range(7 - ahead):
+            counts.append(not any(first[b, u] for u in range(t + 1, t + ahead + 1)))
+            here = embedding if between == "steps" else scene.features(options.get("source", "filtered"))
+            one.append(here[b, t])
+            other.append(embedding[b, t + ahead])
+    assert found.weight.tolist() == [float(one) for one in counts] and (all(counts) or ahead)
+    second = objective.projector if between == "steps" else objective.other_projector
+    expected = [
+        plain_projector(projector, torch.stack(rows), counts)
+        for projector, rows in ((objective.projector, one), (second, other))
+    ]
+    torch.testing.assert_close(found.one, expected[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.other, expected[1], rtol=1e-4, atol=1e-5)
+
+
 class Seen(nn.Module):
     """The embedding is what is observed."""
 
@@ -102,7 +142,6 @@ def test_what_is_paired_reads_its_own_options():
     for augmentation, alike in ((still, True), (noisy, False)):
         one, other = made(augmentation=augmentation).views(steps)
         assert torch.equal(one["image"], other["image"]) == alike
-    # CURL's crop is its own default, which nobody gave.
     assert made("curl", feature_dim=8).between == "features"
     losses = [Place("vicreg", source=source).loss(stream(size=5, length=6)) for source in ("filtered", "imagined")]
     assert not torch.equal(*losses)

@@ -20,8 +20,9 @@ SCOPED = [
         ("ntxent", {"between": "steps"}),
         ("curl", {"between": "steps"}),
         ("spatial-cpc", {}),
+        ("moco", {"between": "steps"}),
     )
-]
+] + [("infonce", True, {"negatives": negatives}) for negatives in ("episode", "time")]
 WITHIN = [("vicreg", False, {"between": "steps", "within": "episode"})]
 EVERYWHERE = [(name, with_dynamics, {}) for name, with_dynamics in PLACES] + SCOPED + WITHIN
 # What they draw is for all rows: slices, and first centroids.
