@@ -214,7 +214,9 @@ def shared_settings(command: CompareCommand, recording: Recording, execution: ag
     settings = {name: value for name, value in config_to_dict(command).items() if name not in free}
     # Wherever the recording lies now: another call may be on another machine, which made it anew.
     settings["data"] = {"episodes": len(recording), "made": recording.made}
-    return settings | {"precision": str(execution.dtype).removeprefix("torch.")}
+    # Of rows that were probed otherwise, few labels mean something else.
+    probed = {"probes": "features standardised by all steps to learn from"}
+    return settings | probed | {"precision": str(execution.dtype).removeprefix("torch.")}
 
 
 def episodes_of(
