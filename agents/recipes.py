@@ -42,7 +42,7 @@ def with_train_ratio_of(recipe: Recipe, tasks: gymnasium.vector.VectorEnv) -> Re
     """The recipe with the train ratio that its published system has for what these tasks show: images, or Atari's games."""
     ratios = RECIPES[recipe.name].train_ratios if recipe.name in RECIPES else None
     spec = Spec.from_spaces(tasks.single_observation_space, tasks.single_action_space)
-    atari = str(getattr(tasks, "task", "")).startswith("ale/")
+    atari = str(getattr(tasks, "task", "")).lower().startswith("ale/")
     if ratios is None or not (atari or any(entry.kind == "image" for entry in spec.observation.values())):
         return recipe
     return dataclasses.replace(recipe, train_ratio=min(recipe.train_ratio, ratios[atari]))

@@ -93,11 +93,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", choices=tuple(SETS), default="tdmpc2", help="which runs")
     parser.add_argument("--only", default="", help="run only those whose name contains this, in any case")
+    parser.add_argument("--anew", action="store_true", help="those as well of which there is a record")
     parser.add_argument("--collect", action="store_true", help="run nothing, write the table and the figures alone")
     parser.add_argument("--runs", type=Path, default=RUNS_FOLDER, help="the folder of the runs, which go on from there")
     arguments = parser.parse_args()
     for run in SETS[arguments.set]:
-        if arguments.collect or run.done() or arguments.only.lower() not in run.name.lower():
+        if arguments.collect or arguments.only.lower() not in run.name.lower():
+            continue
+        if run.done() and not arguments.anew:
+            print(
+                f"{run.name} has a record of its {run.steps:,} steps, {run.record.relative_to(ROOT)}: --anew makes it anew."
+            )
             continue
         command = run.command(arguments.runs)
         print(shlex.join(command), flush=True)

@@ -3,8 +3,9 @@ import dataclasses
 import pytest
 import torch
 from gymnasium import spaces
-from tiny import PLAIN, batch, tiny_agent
+from tiny import PLAIN, TINY, batch, tiny_agent
 
+import agents
 from agents.execution import Execution, ExecutionConfig
 from agents.learner import Learner, NonFiniteLossError
 from agents.optimisers import OptimiserConfig, ParameterGroupConfig
@@ -173,6 +174,28 @@ def test_every_parameter_that_learns_is_in_exactly_one_group():
     assert sorted(held) == sorted(id(p) for p in one.agent.parameters() if p.requires_grad)
     clipped = [id(p) for group in one.optimiser._clipped.values() for p in group]
     assert sorted(clipped) == sorted(held)
+
+
+@pytest.mark.parametrize("kind", ["tdmpc2", "dreamerv3"])
+def test_in_bfloat16_that_is_not_compiled_every_parameter_has_its_gradient(kind, monkeypatch):
+    # Until torch 2.10, what was cast without gradient first was used without gradient ever after.
+    spec = Spec.from_spaces(spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,)))
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        one = agents.Agent(TINY[kind]().agent, spec, episode_length=20)
+        execution = Execution(dataclasses.replace(PLAIN, precision=precision))
+        learner, kept = Learner(one, OptimiserConfig(), execution, 10), {}
+        clip = learner.optimiser.clip
+
+        def watched(clip=clip, one=one, kept=kept):
+            kept.update({name: p.grad for name, p in one.named_parameters() if p.requires_grad})
+            return clip()
+
+        monkeypatch.setattr(learner.optimiser, "clip", watched)
+        learner.update(batch(spec, size=16, length=5))
+        found[precision] = {name for name, gradient in kept.items() if gradient is not None}
+    assert found["bfloat16"] == found["float32"] and any("policy" in name for name in found["float32"])
 
 
 def test_bfloat16_gives_nearly_the_losses_of_float32_and_float32_weights():

@@ -52,7 +52,9 @@ class Prototypes(Objective):
     (evenly, by Sinkhorn; arXiv 2006.09882); the filtered features to those of their own view; both projections are to have
     norm 1, if that has a weight. The first step of a sequence falls to none. The numbers are those of the authors' code
     (github.com/fdeng18/dreamer-pro) for plain dm_control, shifts being of whole pixels here; before natural backgrounds they
-    weigh the norms by 1 and rewards by 1,000. It is for pictures: of vectors there is no published view.
+    weigh the norms by 1 and rewards by 1,000. Other than there, and as in R2-Dreamer's code, the dynamics, reward and
+    continuation learn from the plain pictures alone, not from the views. It is for pictures: of vectors there is no published
+    view.
     """
 
     over_batch = True
