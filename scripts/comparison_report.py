@@ -157,7 +157,7 @@ def draw(
     path: Path,
     title: str,
 ) -> Path:
-    """Dots: a row for each objective, a colour for each condition."""
+    """Dots: a panel for each number of labels, a row for each objective, a colour for each condition."""
     key = f"{level} linear"
     order = ordered(rows, names, conditions[0], key)[::-1]
     shown = [wrapped(name) for name in order]
@@ -165,27 +165,31 @@ def draw(
     heights = [name.count("\n") * 0.7 + 1 for name in shown]
     places = [sum(heights[:k]) + heights[k] / 2 for k in range(len(order))]
     letters = max(len(line) for name in shown for line in name.splitlines())
-    size = (5 + 0.075 * letters, 1.6 + 0.22 * sum(heights))
-    figure, axes = plt.subplots(figsize=size, layout="constrained")
-    for number, condition in enumerate(conditions):
-        found = [mean_of(rows, name, condition, key, -1) for name in order]
-        there = [(place, pair) for place, pair in zip(places, found, strict=True) if pair is not None]
-        # What is worse than knowing the mean is drawn at the border.
-        axes.errorbar(
-            [max(pair[0], -0.5) for _, pair in there],
-            [place for place, _ in there],
-            xerr=[pair[1] for _, pair in there],
-            fmt="o",
-            markersize=5,
-            color=f"C{number}",
-            label=condition,
-        )
-    axes.set_yticks(places, shown, fontsize=8)
-    axes.set_xlim(-0.55, 1.02)
-    axes.axvline(0, color="grey", linewidth=0.5)
-    axes.grid(axis="y", linewidth=0.3)
-    axes.set_xlabel(f"R² of a linear reader of {labels[-1]:,} labels, in other episodes")
-    axes.set_title(f"{title}: the {level}")
+    size = (1 + 2.6 * len(labels) + 0.075 * letters, 1.6 + 0.22 * sum(heights))
+    figure, panels = plt.subplots(1, len(labels), figsize=size, layout="constrained", sharey=True, squeeze=False)
+    for column, (axes, count) in enumerate(zip(panels[0], labels, strict=True)):
+        lowest = 0.0
+        for number, condition in enumerate(conditions):
+            found = [mean_of(rows, name, condition, key, column) for name in order]
+            there = [(place, *pair) for place, pair in zip(places, found, strict=True) if pair is not None]
+            # What is worse than knowing the mean is drawn at the border.
+            means = [max(mean, -0.5) for _, mean, _ in there]
+            lowest = min([lowest, *means])
+            axes.errorbar(
+                means,
+                [place for place, *_ in there],
+                xerr=[deviation for *_, deviation in there],
+                fmt="o",
+                markersize=4,
+                color=f"C{number}",
+                label=condition if column == 0 else None,
+            )
+        axes.set_xlim(lowest - 0.05, 1.02)
+        axes.axvline(0, color="grey", linewidth=0.5)
+        axes.grid(axis="y", linewidth=0.3)
+        axes.set_title(f"{count:,} labels", fontsize=9)
+    panels[0][0].set_yticks(places, shown, fontsize=8)
+    figure.suptitle(f"{title}: R² of a linear reader of the {level}, in other episodes", fontsize=11)
     figure.legend(loc="outside lower center", ncols=len(conditions))
     figure.savefig(path, dpi=110)
     plt.close(figure)
