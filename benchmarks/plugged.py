@@ -19,8 +19,8 @@ vectors from which the velocities are hidden, of which `seen`, `encoder` and `be
 hidden; or on pictures. A CNN and the encoder, which remember nothing, are given the last three, of which velocities can be told.
 
 Returns are compared at equal environment steps, those of the model's own training included. A dream costs no others. Policies are
-asked for their most probable actions and for drawn ones, and the better counts. Three seeds each. By estimate, from the speed of
-single parts, some two hours and a half of two cores, more than half of it for the models.
+asked for their most probable actions and for drawn ones, and the better counts. Three seeds each. All of it takes some two hours
+and a half of two cores, of which the models take 66 minutes.
 
 The records are results/plugged/<task>-<kind>-<seed>.json, the tables results/plugged.md. A record that was made with another
 model than the one that is there, or with other numbers, is made anew. Stopped by Ctrl-C or SIGTERM, a model's training saves.
