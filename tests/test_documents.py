@@ -92,6 +92,19 @@ def test_the_page_on_choosing_has_its_numbers_from_the_rows():
     page = (DOCS / "choosing_objectives.md").read_text()
     told = re.findall(r"^\| `?([^`|]+?)`? \| ([\d.]+) \| \**([\d.]+) ± ([\d.]+)\** \|$", page, flags=re.MULTILINE)
     assert len(told) >= 9
+    in_cartpole = re.findall(
+        r"^\| `?([^`|]+?)`?(?: \(with `rssm`\))? \| ([\d.]+) \| ([\d.]+) \|$", page, flags=re.MULTILINE
+    )
+    assert len(in_cartpole) >= 10
+    file = DOCS.parent / "benchmarks" / "results" / "objectives" / "cartpole" / "rows.jsonl"
+    known = {
+        (row["objective"], row["condition"], row["seed"]): row for row in map(json.loads, file.read_text().splitlines())
+    }
+    for name, *numbers in in_cartpole:
+        found = [
+            known[name, condition, 0]["r2"]["embedding linear"][-1] for condition in ("clean", "episode-noise:0.1")
+        ]
+        assert numbers == [f"{number:.2f}" for number in found], name
     rows = (DOCS.parent / "benchmarks" / "results" / "objectives" / "dot" / "rows.jsonl").read_text().splitlines()
     for name, *numbers in told:
         found = {"clean": [], "episode-noise:0.4": []}
