@@ -68,6 +68,9 @@ WITHIN_EPISODES = (
     # VICReg's own weights are 25.
     f"{CPC}+vicreg,{EXCHANGED}:0.1",
 )
+# With what looks ahead, which reads more where nothing stands still; in a first try in cartpole 0.78 clean and 0.42 before noise
+# with the one, and 0.70 and 0.52 with the other.
+LOOKING_AHEAD = (f"vicreg,projector=,{EXCHANGED}+cpc", f"vicreg,projector=,{EXCHANGED}+{CPC}")
 # Of those, what is asked for in pictures of tasks as well: the best on the dot, without one or both of what makes it, and what
 # is within episodes by its negatives or its pairs.
 IN_WORLDS = (
@@ -77,6 +80,7 @@ IN_WORLDS = (
     f"vicreg,{EXCHANGED}",
     "vicreg,projector=",
     f"vicreg,projector=,{EXCHANGED}",
+    *LOOKING_AHEAD,
 )
 # Of those, what teaches features beside dynamics.
 OF_FEATURES = (
@@ -90,6 +94,7 @@ OF_FEATURES = (
 ON_DOTS = (
     *("cpc", "ntxent", "vicreg", "barlow-twins", "byol", "swav", "sigreg", "spr", "reconstruction"),
     *WITHIN_EPISODES,
+    *LOOKING_AHEAD,
     # What the projector and the views' shift have to do with it.
     f"vicreg,{EXCHANGED},augmentation.shift=0",
     f"vicreg,projector=,{EXCHANGED},augmentation.shift=0",
