@@ -142,7 +142,7 @@ class Trainer:
         if self.counters.decisions == 0:
             self._arrival = self.stream.reset(seed=self.seed)
         while True:
-            self._learn(display, metrics)
+            self._learn(display)
             if not self._stop.asked and self.env_steps >= self.counters.next_log:
                 self._write(metrics, display)
             if not self._stop.asked and self._has_learned and self.evaluations.due(self.env_steps, self.counters):
@@ -181,13 +181,12 @@ class Trainer:
         if self.recipe.catch_up or self.counters.decisions > self.random_decisions:
             self.counters.updates_owed += decisions * self.recipe.updates_per_decision
 
-    def _learn(self, display: Display, metrics: MetricsLog) -> None:
+    def _learn(self, display: Display) -> None:
         """The updates that are owed; none while the agent still acts at random."""
         if self.counters.decisions < self.random_decisions:
             return
         if not self.collapse.highest:  # what collapses before the first row of metrics began somewhere as well
-            numbers, _ = self.collapse.look(self.learner.glance(self.replay, self.recipe))
-            metrics.write(self.env_steps, numbers)
+            self.collapse.look(self.learner.glance(self.replay, self.recipe))
         while self.counters.updates_owed >= 1 and not self._stop.asked:
             self.averages.add(self.learner.learn_from(self.replay, self.recipe))
             self.counters.updates_owed -= 1

@@ -70,7 +70,7 @@ def test_a_short_training_beats_a_random_encoder(name):
     one = Representation(encoder, [objectives.make(name, options=options, **context)], beside)
     optimiser = torch.optim.Adam([p for p in one.parameters() if p.requires_grad], 1e-3)
     (steps, place), random = recorded(100, 16, seed=0), probe(encoder)
-    updates = 20 if name == "spatial-cpc" else 60  # which encodes nine patches of each image
+    updates = 40 if name == "spatial-cpc" else 60  # which encodes nine patches of each image
     for update in range(updates):
         start = int(torch.randint(0, 9, ()))
         chosen, window = torch.randint(0, 100, (32,)), slice(start, start + 8)
