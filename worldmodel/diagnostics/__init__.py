@@ -12,7 +12,7 @@ from worldmodel.diagnostics.collapse import (
 from worldmodel.diagnostics.disentanglement import DCI, dci, mig
 from worldmodel.diagnostics.knowledge import Encoded, Knowledge, encode, mean_r2, targets_of, what_is_known
 from worldmodel.diagnostics.open_loop import LatentErrors, OpenLoop, latent_open_loop, open_loop
-from worldmodel.diagnostics.probes import ProbeScore, linear_probe, neighbour_probe
+from worldmodel.diagnostics.probes import ProbeScore, linear_probe, neighbour_probe, statistics_of
 from worldmodel.diagnostics.recordings import Range, Summary, summarise
 from worldmodel.diagnostics.surprise import surprise
 
@@ -38,6 +38,7 @@ __all__ = [
     "neighbour_probe",
     "open_loop",
     "rows_of",
+    "statistics_of",
     "still_dimensions",
     "summarise",
     "surprise",

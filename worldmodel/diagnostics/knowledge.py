@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from worldmodel.data import Spec, Steps
-from worldmodel.diagnostics.probes import linear_probe, neighbour_probe
+from worldmodel.diagnostics.probes import linear_probe, neighbour_probe, statistics_of
 from worldmodel.representation import Representation
 
 
@@ -103,6 +103,7 @@ def what_is_known(train: Encoded, test: Encoded, labels: Sequence[int], *, seed:
         raise ValueError(f"{max(labels)} labels are more than the {count} steps there are to label: give fewer.")
     names, widths = list(train.targets), [value.shape[1] for value in train.targets.values()]
     truths = [torch.cat(list(encoded.targets.values()), dim=1) for encoded in (train, test)]
+    statistics = {level: statistics_of(rows) for level, rows in train.levels.items()}
     found = []
     for number in labels:
         generator = torch.Generator().manual_seed(seed)
@@ -111,8 +112,10 @@ def what_is_known(train: Encoded, test: Encoded, labels: Sequence[int], *, seed:
             held_out = test.levels[level], truths[1]
             pairs = [((rows[draw], truths[0][draw]), train.episode[draw]) for draw in draws]
             readings = {
-                "linear": [linear_probe(pair, held_out, episode=part, unlabelled=rows).r2 for pair, part in pairs],
-                "neighbours": [neighbour_probe(pair, held_out, unlabelled=rows).r2 for pair, _ in pairs],
+                "linear": [
+                    linear_probe(pair, held_out, episode=part, statistics=statistics[level]).r2 for pair, part in pairs
+                ],
+                "neighbours": [neighbour_probe(pair, held_out, statistics=statistics[level]).r2 for pair, _ in pairs],
             }
             for reader, of_draws in readings.items():
                 scores = torch.stack(of_draws).mean(0)

@@ -24,12 +24,12 @@ def linear_probe(
     regularisation: tuple[float, ...] = STRENGTHS,
     *,
     episode: Tensor | None = None,
-    unlabelled: Tensor | None = None,
+    statistics: tuple[Tensor, Tensor] | None = None,
 ) -> ProbeScore:
     """Ridge regression of targets [N, K] on features [N, D], both standardised.
 
-    Features are by the rows of ``unlabelled`` [M, D] where they are given, and else by those of ``train``: of few rows, a feature
-    that is hardly ever active looks like a constant, and is enormous where it is active.
+    Features are by ``statistics``, of ``statistics_of`` many rows, labelled or not, where they are given, and else by those of
+    ``train``: of few rows, a feature that is hardly ever active looks like a constant, and is enormous where it is active.
 
     The strength is chosen among ``regularisation`` for each target by itself: by the error of leaving each training row out,
     which is had in closed form, or, where ``episode`` [N] says which one each row is of, by that of leaving out fifths of the
@@ -38,7 +38,7 @@ def linear_probe(
     Raises:
         ValueError: fewer than two rows to learn from.
     """
-    (x, held_out), (y, truth) = _standardised(train, test, unlabelled)
+    (x, held_out), (y, truth) = _standardised(train, test, statistics)
     middle = x.mean(0)
     x, held_out = x - middle, held_out - middle
     fit = Ridge(x, y)
@@ -88,30 +88,35 @@ def neighbour_probe(
     test: tuple[Tensor, Tensor],
     neighbours: int = 5,
     *,
-    unlabelled: Tensor | None = None,
+    statistics: tuple[Tensor, Tensor] | None = None,
 ) -> ProbeScore:
     """The mean target of the nearest training rows by cosine, of features [N, D] and targets [N, K].
 
     Standardised as those of ``linear_probe``.
     """
-    features, targets = _standardised(train, test, unlabelled)
+    features, targets = _standardised(train, test, statistics)
     (x, held_out), (y, truth) = (tuple(torch.nn.functional.normalize(z, dim=1) for z in features), targets)
     nearest = (held_out @ x.t()).topk(min(neighbours, len(x)), dim=1).indices
     return _score(y[nearest].mean(1), truth)
 
 
+def statistics_of(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [D] of rows [N, D], in float64 on the CPU; 1 for the deviation of what does not change."""
+    rows = rows.detach().double().cpu()
+    deviation = rows.std(0)
+    return rows.mean(0), torch.where(deviation > 1e-8, deviation, torch.ones_like(deviation))
+
+
 def _standardised(
-    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], unlabelled: Tensor | None
+    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], statistics: tuple[Tensor, Tensor] | None
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """(features of train, of test), (targets of train, of test), in float64 on the CPU."""
     if len(train[0]) < 2:
         raise ValueError(f"A probe learns from two rows or more: got {len(train[0])}.")
     found = []
-    for of_train, of_test, by in zip(train, test, (unlabelled, None), strict=True):
+    for of_train, of_test, by in zip(train, test, (statistics, None), strict=True):
         of_train, of_test = of_train.detach().double().cpu(), of_test.detach().double().cpu()
-        rows = of_train if by is None else by.detach().double().cpu()
-        mean, deviation = rows.mean(0), rows.std(0)
-        deviation = torch.where(deviation > 1e-8, deviation, torch.ones_like(deviation))
+        mean, deviation = statistics_of(of_train) if by is None else by
         found.append(((of_train - mean) / deviation, (of_test - mean) / deviation))
     return found[0], found[1]
 

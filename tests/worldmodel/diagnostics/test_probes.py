@@ -10,6 +10,7 @@ from worldmodel.diagnostics import (
     effective_rank,
     linear_probe,
     neighbour_probe,
+    statistics_of,
     still_dimensions,
     uniformity,
 )
@@ -158,12 +159,14 @@ def test_a_feature_that_few_labelled_rows_show_at_work_does_not_drown_the_others
     weights = torch.cat([draw(3, 1, seed=4), torch.zeros(37, 1)])
     train, held_out = (rows[labelled], rows[labelled] @ weights), (test, test @ weights)
     linear = functools.partial(linear_probe, regularisation=(0.1,))
-    scores = [linear(train, held_out, unlabelled=given).mean for given in (None, rows)]
+    scores = [linear(train, held_out, statistics=given).mean for given in (None, statistics_of(rows))]
     assert scores[0] < -10 and scores[1] > -0.5
     for probe in (linear, neighbour_probe):
-        assert probe(train, held_out).mean == pytest.approx(probe(train, held_out, unlabelled=train[0]).mean)
+        assert probe(train, held_out).mean == pytest.approx(
+            probe(train, held_out, statistics=statistics_of(train[0])).mean
+        )
     # The intercept is the labelled rows' own.
-    moved = linear((train[0] + 7, train[1] + 3), (test + 7, held_out[1] + 3), unlabelled=rows + 7).mean
+    moved = linear((train[0] + 7, train[1] + 3), (test + 7, held_out[1] + 3), statistics=statistics_of(rows + 7)).mean
     assert moved == pytest.approx(scores[1], abs=1e-3)
 
 
